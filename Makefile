@@ -1,0 +1,97 @@
+# Everything happens in .venv inside this folder. A fresh machine needs Python 3.11 and a C compiler, nothing else.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+# Test arguments: make test ARGS="-k top -x"
+ARGS ?=
+
+NATIVE := $(wildcard src/fastalloc/native/*.c src/fastalloc/native/*.h src/fastalloc/_core.pyx src/fastalloc/_core.pxd)
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
+
+$(VENV)/.locked: requirements-dev.lock
+	@command -v $(PYTHON) >/dev/null || { echo "need $(PYTHON) (or say: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml setup.py
+	FASTALLOC_WERROR=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(NATIVE)
+	FASTALLOC_WERROR=1 $(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+.PHONY: build
+build: $(VENV)/.built ## make .venv and compile the core into it
+
+.PHONY: demo
+demo: build ## a web service is killed for its memory; see what its recording says
+	$(BIN)/python -m fastalloc demo $(ARGS)
+
+.PHONY: test
+test: build ## the quick tests
+	$(PYTEST) -m "not slow" $(ARGS)
+
+.PHONY: test-slow
+test-slow: build ## only the slow tests
+	$(PYTEST) -m slow $(ARGS)
+
+.PHONY: test-all
+test-all: build ## all tests
+	$(PYTEST) $(ARGS)
+
+.PHONY: test-pythons
+test-pythons: ## the core's tests on Python 3.12 and 3.13, where they can be found
+	@tools/test-pythons 3.12 3.13
+
+.PHONY: lint
+lint: build ## ruff, types, and the C sources without warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory types
+
+.PHONY: format
+format: $(VENV)/.locked ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: types
+types: $(VENV)/.installed ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: bench
+bench: build ## the benchmarks
+	@if test -f benchmarks/__main__.py; then $(BIN)/python -m benchmarks $(ARGS); \
+	else echo "not yet in this version: benchmarks" >&2; exit 1; fi
+
+.PHONY: docs
+docs: build ## check that the docs name every command and option
+	$(PYTEST) tests/test_docs.py tests/test_words.py $(ARGS)
+
+.PHONY: wheels
+wheels: ## not yet in this version
+	@echo "not yet in this version: wheels" >&2; exit 1
+
+.PHONY: lock
+lock: ## write requirements-dev.lock anew from pyproject.toml
+	rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --upgrade pip
+	build/lock/bin/python -m pip install --quiet --group dev numpy rich
+	{ echo "# What development is done with. Written by \`make lock\` from pyproject.toml; do not edit."; \
+	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude wheel; } > requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what was built, the environments too
+	rm -rf build dist .venv .venv-* src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -f src/fastalloc/*.so
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
