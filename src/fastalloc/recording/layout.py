@@ -1,0 +1,361 @@
+"""The recording's layout as numpy sees it: a mirror of native/layout.h.
+
+native/layout.h is the definition. Here are only its shapes (one dtype per struct) and its
+numbers (one enum per C enum); a test compiles the header and compares every offset, size and
+value with this file. What the fields mean is written there, and what a reader makes of them
+in snapshot.py.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+MAGIC: Final = b"fastallo"
+LAYOUT_VERSION: Final = 1
+PAGE_BYTES: Final = 4096
+ATTRIBUTES_BYTES: Final = 128
+COUNT_SCALE: Final = 65536
+"""Counts named `*_q16` are fixed point: this many to one allocation."""
+
+
+class Region(IntEnum):
+    """`enum fa_region_id`: the regions, in the order of the file."""
+
+    THREADS = 0
+    OPTIONS = 1
+    STRINGS = 2
+    FUNCTIONS = 3
+    NODES = 4
+    SITES = 5
+    LIVE = 6
+    FREED = 7
+    SPANS = 8
+    PHASES = 9
+    THREAD_NAMES = 10
+    RECORDS = 11
+    TIMELINE = 12
+    TIMELINE_LONG = 13
+    EVENTS = 14
+
+
+class Mode(IntEnum):
+    """`enum fa_mode`."""
+
+    DISABLED = 0
+    STANDBY = 1
+    LIGHT = 2
+    AGGRESSIVE = 3
+    TARGETED = 4
+
+
+class State(IntEnum):
+    """`enum fa_state`."""
+
+    EMPTY = 0
+    RUNNING = 1
+    STOPPED = 2
+    EXITED = 3
+
+
+class Control(IntEnum):
+    """`enum fa_control`: the word by which any process of the user switches a recorder."""
+
+    RUN = 0
+    DISABLE = 1
+
+
+class FreeDesign(IntEnum):
+    """`enum fa_free_design`: how the recorder learns of frees."""
+
+    DIVERT = 0
+    FILTER = 1
+
+
+class Domain(IntEnum):
+    """`enum fa_domain`: CPython's allocator domains, and arenas as a fourth."""
+
+    RAW = 0
+    MEM = 1
+    OBJ = 2
+    ARENA = 3
+
+
+class Loss(IntEnum):
+    """`enum fa_loss`: what the recorder could not record, by reason."""
+
+    STRINGS = 0
+    FUNCTIONS = 1
+    NODES = 2
+    SITES = 3
+    LIVE = 4
+    DEEP_STACK = 5
+    NO_STACK = 6
+    THREADS = 7
+    SPANS = 8
+    PHASES = 9
+    THREAD_NAMES = 10
+    STALE = 11
+    REENTRANT = 12
+    FORK = 13
+    DISPLACED = 14
+
+
+class RecordKind(IntEnum):
+    """`enum fa_record_kind`."""
+
+    SPAN = 1
+    PHASE = 2
+    CHECKPOINT = 3
+
+
+class EventKind(IntEnum):
+    """`enum fa_event_kind`."""
+
+    START = 1
+    STOP = 2
+    MODE = 3
+    INTERVAL = 4
+    THINNED = 5
+    FORK = 6
+    FAILED_ALLOCATION = 7
+    CONTROL = 8
+    DISPLACED = 9
+    PHASE = 10
+
+
+def _struct(*fields: tuple[str, object] | tuple[str, object, int]) -> np.dtype[np.void]:
+    """A dtype laid out as a C compiler lays out the struct."""
+    return np.dtype(list(fields), align=True)
+
+
+REGION: Final = _struct(
+    ("offset", "<u8"),
+    ("used", "<u8"),
+    ("capacity", "<u4"),
+    ("stride", "<u4"),
+)
+
+HELD: Final = _struct(
+    ("live_bytes", "<u8"),
+    ("live_count_q16", "<u8"),
+    ("high_water_bytes", "<u8"),
+    ("high_water_count_q16", "<u8"),
+    ("peak", "<u4"),
+    ("samples", "<u4"),
+)
+
+HEADER: Final = _struct(
+    ("magic", "S8"),
+    ("layout_version", "<u4"),
+    ("header_bytes", "<u4"),
+    ("file_bytes", "<u8"),
+    ("sequence", "<u4"),
+    ("control", "<u4"),
+    ("pid", "<u4"),
+    ("parent_pid", "<u4"),
+    ("process_start_ticks", "<u8"),
+    ("start_time_ns", "<u8"),
+    ("start_monotonic_ns", "<u8"),
+    ("updated_ns", "<u8"),
+    ("stopped_ns", "<u8"),
+    ("forked_ns", "<u8"),
+    ("python_version", "<u4"),
+    ("mode", "<u4"),
+    ("state", "<u4"),
+    ("free_design", "<u4"),
+    ("max_frames", "<u4"),
+    ("process_phase", "<u4"),
+    ("interval_bytes", "<u8"),
+    ("live_bytes", "<u8"),
+    ("live_count_q16", "<u8"),
+    ("live_samples", "<u8"),
+    ("high_water_bytes", "<u8"),
+    ("high_water_count_q16", "<u8"),
+    ("high_water_ns", "<u8"),
+    ("peak", "<u4"),
+    ("at_peak", "<u4"),
+    ("ended_count", "<u8"),
+    ("ended_bytes", "<u8"),
+    ("samples", "<u8"),
+    ("freed", "<u8"),
+    ("arena_bytes", "<u8"),
+    ("next_span_id", "<u8"),
+    ("rss_bytes", "<u8"),
+    ("cgroup_bytes", "<u8"),
+    ("limit_bytes", "<u8"),
+    ("usage_ns", "<u8"),
+    ("losses", "<u8", len(Loss)),
+    ("live_free", "<u4"),
+    ("spans_free", "<u4"),
+    ("regions", REGION, len(Region)),
+)
+
+THREAD: Final = _struct(
+    ("left", "<i8"),
+    ("count", "<u8"),
+    ("issued", "<u8"),
+    ("state", "<u4"),
+    ("generation", "<u4"),
+    ("rng", "<u8"),
+    ("interval", "<u8"),
+    ("residual", "<i8"),
+    ("count_mark", "<u8"),
+    ("bytes_mark", "<u8"),
+    ("tid", "<u4"),
+    ("name", "<u4"),
+    ("span", "<u4"),
+    ("phase", "<u4"),
+    ("start_ns", "<u8"),
+    ("outer_span", "<u4"),
+    ("outer_phase", "<u4"),
+    ("reserved", "<u8", 3),
+)
+
+FUNCTION: Final = _struct(
+    ("name", "<u4"),
+    ("file", "<u4"),
+    ("first_line", "<i4"),
+    ("reserved", "<u4"),
+)
+
+NODE: Final = _struct(
+    ("parent", "<u4"),
+    ("function", "<u4"),
+    ("line", "<i4"),
+    ("lasti", "<i4"),
+)
+
+SITE: Final = _struct(
+    ("node", "<u4"),
+    ("domain", "<u4"),
+    ("held", HELD),
+    ("total_bytes", "<u8"),
+    ("total_count_q16", "<u8"),
+)
+
+LIVE: Final = _struct(
+    ("address", "<u8"),
+    ("size", "<u8"),
+    ("weight", "<u8"),
+    ("time_ns", "<u8"),
+    ("site", "<u4"),
+    ("span", "<u4"),
+    ("phase", "<u4"),
+    ("tid", "<u4"),
+    ("thread_name", "<u4"),
+    ("domain", "<u4"),
+    ("reserved", "<u8"),
+)
+
+FREED: Final = _struct(
+    ("time_ns", "<u8"),
+    ("freed_ns", "<u8"),
+    ("address", "<u8"),
+    ("size", "<u8"),
+    ("weight", "<u8"),
+    ("site", "<u4"),
+    ("tid", "<u4"),
+    ("span_id", "<u8"),
+    ("phase", "<u4"),
+    ("thread_name", "<u4"),
+)
+
+SPAN: Final = _struct(
+    ("id", "<u8"),
+    ("parent_id", "<u8"),
+    ("start_ns", "<u8"),
+    ("end_ns", "<u8"),
+    ("count", "<u8"),
+    ("bytes", "<u8"),
+    ("name", "<u4"),
+    ("thread_name", "<u4"),
+    ("pins", "<u4"),
+    ("tid", "<u4"),
+    ("held", HELD),
+    ("attributes", f"S{ATTRIBUTES_BYTES}"),
+)
+
+PHASE: Final = _struct(
+    ("name", "<u4"),
+    ("span_name", "<u4"),
+    ("entered", "<u8"),
+    ("count", "<u8"),
+    ("bytes", "<u8"),
+    ("held", HELD),
+)
+
+THREAD_NAME: Final = _struct(
+    ("name", "<u4"),
+    ("reserved", "<u4"),
+    ("held", HELD),
+)
+
+RECORD: Final = _struct(
+    ("sequence", "<u8"),
+    ("time_ns", "<u8"),
+    ("start_ns", "<u8"),
+    ("span_id", "<u8"),
+    ("count", "<u8"),
+    ("bytes", "<u8"),
+    ("live_change_bytes", "<i8"),
+    ("live_bytes", "<u8"),
+    ("rss_bytes", "<u8"),
+    ("cgroup_bytes", "<u8"),
+    ("kind", "<u4"),
+    ("name", "<u4"),
+    ("span_name", "<u4"),
+    ("thread_name", "<u4"),
+    ("tid", "<u4"),
+    ("reserved", "<u4"),
+)
+
+TICK: Final = _struct(
+    ("time_ns", "<u8"),
+    ("rss_bytes", "<u8"),
+    ("cgroup_bytes", "<u8"),
+    ("live_bytes", "<u8"),
+    ("count", "<u8"),
+    ("bytes", "<u8"),
+)
+
+EVENT: Final = _struct(
+    ("sequence", "<u8"),
+    ("time_ns", "<u8"),
+    ("a", "<u8"),
+    ("b", "<u8"),
+    ("kind", "<u4"),
+    ("node", "<u4"),
+    ("span", "<u4"),
+    ("tid", "<u4"),
+    ("span_id", "<u8"),
+    ("rss_bytes", "<u8"),
+)
+
+BYTE: Final = np.dtype("u1")
+
+ENTRY: Final[dict[Region, np.dtype[np.void] | np.dtype[np.uint8]]] = {
+    Region.THREADS: THREAD,
+    Region.OPTIONS: BYTE,
+    Region.STRINGS: BYTE,
+    Region.FUNCTIONS: FUNCTION,
+    Region.NODES: NODE,
+    Region.SITES: SITE,
+    Region.LIVE: LIVE,
+    Region.FREED: FREED,
+    Region.SPANS: SPAN,
+    Region.PHASES: PHASE,
+    Region.THREAD_NAMES: THREAD_NAME,
+    Region.RECORDS: RECORD,
+    Region.TIMELINE: TICK,
+    Region.TIMELINE_LONG: TICK,
+    Region.EVENTS: EVENT,
+}
+"""What an entry of each region is."""
+
+RINGS: Final = frozenset(
+    {Region.FREED, Region.RECORDS, Region.TIMELINE, Region.TIMELINE_LONG, Region.EVENTS}
+)
+"""Regions whose `used` counts every entry ever written, the newest overwriting the oldest."""
