@@ -1,0 +1,1 @@
+"""The demo's Django project: an ordinary small shop, with one report that bloats memory."""

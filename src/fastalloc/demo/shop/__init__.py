@@ -1,0 +1,1 @@
+"""The demo's one Django app: customers, products, orders, and reports on them."""
