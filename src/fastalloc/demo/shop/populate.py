@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 CUSTOMERS, PRODUCTS, ORDERS, LINES_PER_ORDER = 400, 200, 3000, 4
@@ -34,7 +34,7 @@ def _fill(rng: random.Random) -> None:
 
     from .models import Customer, Order, OrderLine, Product
 
-    newest = datetime(2025, 6, 30, 18, 0, tzinfo=timezone.utc)
+    newest = datetime(2025, 6, 30, 18, 0, tzinfo=UTC)
     with transaction.atomic():
         customers = Customer.objects.bulk_create(
             Customer(

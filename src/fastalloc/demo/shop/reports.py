@@ -7,13 +7,15 @@ Nobody removes them, so each customer looked at adds some megabytes to the worke
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from .models import Customer, OrderLine
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest, HttpResponse
 
 _rows_by_customer: dict[int, list[dict[str, Any]]] = {}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from django.core.paginator import Paginator
 from django.db.models import Count, DecimalField, F, Sum
@@ -12,6 +12,9 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.shortcuts import get_object_or_404, render
 
 from .models import Customer, Order, OrderLine, Product
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TURNOVER = Sum(F("lines__quantity") * F("lines__unit_price"), output_field=DecimalField())
 
