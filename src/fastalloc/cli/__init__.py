@@ -1,0 +1,85 @@
+"""The command line: one file per command, each with a docstring that is its help, `add_arguments` and `run`.
+
+Commands parse and print; what they print is worked out in `analysis` and `recording`. Modules here import
+nothing heavy at the top: `fastalloc run` shares its process with the program it records.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from fastalloc.cli import demo, export, flamegraph, info, run, status, top
+from fastalloc.cli.errors import CommandError
+from fastalloc.recording.errors import RecordingError
+
+COMMANDS = {
+    "run": run,
+    "status": status,
+    "top": top,
+    "info": info,
+    "export": export,
+    "flamegraph": flamegraph,
+    "demo": demo,
+}
+
+EXIT_OK = 0
+EXIT_BAD_INPUT = 2
+
+
+class _Version(argparse.Action):
+    """`--version`, looked up only when asked for: package metadata takes a while to read."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"fastalloc {version('fastalloc-recorder')}\n")
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser for all commands."""
+    parser = argparse.ArgumentParser(
+        prog="fastalloc",
+        description="A flight recorder for memory in Python services.",
+        epilog="`fastalloc COMMAND --help` says what a command does.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        text = (module.__doc__ or "").strip()
+        summary, _, description = text.partition("\n")
+        command = commands.add_parser(
+            name,
+            help=summary[0].lower() + summary[1:].rstrip("."),
+            description=f"{summary}\n{description}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the status to exit with: 0, or 2 and one line on stderr for bad input."""
+    args = build_parser().parse_args(arguments)
+    command = COMMANDS[args.command]
+    if command is run:
+        return run.run(args)  # whatever the recorded program raises is its own and passes through
+    try:
+        status_code = command.run(args)
+        sys.stdout.flush()
+    except (CommandError, RecordingError) as error:
+        sys.stderr.write(f"fastalloc: {error}\n")
+        return EXIT_BAD_INPUT
+    except BrokenPipeError:
+        # The reader of our output has left (`fastalloc top | head`). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return status_code

@@ -1,0 +1,7 @@
+"""What a command raises when its input is at fault."""
+
+from __future__ import annotations
+
+
+class CommandError(Exception):
+    """Bad input. The message is one line that says what is wrong and what to do; the exit status is 2."""

@@ -1,0 +1,136 @@
+"""How commands print: numbers with units, plain tables off a terminal, JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import argparse
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from fastalloc.recording.reader import Snapshot
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+PLAIN_WIDTH = 4096
+"""Off a terminal no line is ever folded or cut."""
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """--json, the same in every command."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def print_json(value: object) -> None:
+    """`value` as JSON on stdout."""
+    json.dump(value, sys.stdout, indent=2, default=str)
+    sys.stdout.write("\n")
+
+
+def make_console(stderr: bool = False) -> Console:
+    """A console that colours and fits a terminal, and prints plain, uncut lines anywhere else."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, markup=False)
+
+
+def make_table(console: Console, title: str | None = None) -> Table:
+    """An empty table: ruled on a terminal, columns of text elsewhere."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD if console.is_terminal else None,
+        pad_edge=False,
+        header_style="bold",
+    )
+
+
+def format_bytes(count: float | None) -> str:
+    """`count` bytes with a unit; '-' for none."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in UNITS:
+        if abs(value) < 1024 or unit == UNITS[-1]:
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def format_known_bytes(count: float | None) -> str:
+    """Like format_bytes, for values where 0 means that nobody knows."""
+    return format_bytes(count or None)
+
+
+def format_count(count: float) -> str:
+    """A count with thousands apart; estimates are rounded."""
+    return f"{count:,.0f}"
+
+
+def format_seconds(seconds: float | None) -> str:
+    """A duration in at most two units."""
+    if seconds is None:
+        return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def shorten_path(text: str) -> str:
+    """`path:line` without what every path of an installation has in common."""
+    return re.sub(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/", "", text)
+
+
+def describe_losses(losses: dict[str, int]) -> str:
+    """The losses that are not zero, in one line; empty if nothing was lost."""
+    return ", ".join(f"{name.lower().replace('_', ' ')} {count:,}" for name, count in losses.items() if count)
+
+
+def warnings(snapshot: Snapshot, losses: bool = True) -> list[str]:
+    """What a reader must know before trusting the numbers: losses, and an inconsistent copy."""
+    lines = []
+    lost = describe_losses(snapshot.losses) if losses else ""
+    if lost:
+        lines.append(f"losses: {lost}")
+    if snapshot.repaired:
+        lines.append("the process died while it wrote: totals were worked out again from the samples")
+    elif not snapshot.consistent:
+        lines.append("the process wrote while this was read: numbers may disagree a little")
+    return lines
+
+
+def describe_process(snapshot: Snapshot) -> dict[str, Any]:
+    """The few facts every command says first."""
+    return {
+        "pid": snapshot.pid,
+        "parent_pid": snapshot.parent_pid,
+        "state": snapshot.state,
+        "mode": snapshot.mode,
+        "interval_bytes": snapshot.interval_bytes,
+        "start_time": snapshot.start_time.isoformat(),
+        "duration_seconds": snapshot.duration_seconds,
+        "live_bytes": snapshot.live_bytes,
+        "high_water_bytes": snapshot.high_water_bytes,
+        "rss_bytes": snapshot.rss_bytes,
+        "cgroup_bytes": snapshot.cgroup_bytes,
+        "limit_bytes": snapshot.limit_bytes,
+        "consistent": snapshot.consistent,
+        "losses": {name: count for name, count in snapshot.losses.items() if count},
+        "path": str(snapshot.path),
+    }

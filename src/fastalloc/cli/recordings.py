@@ -1,0 +1,70 @@
+"""Which recording a command is about: a path, a dump's folder, a PID, or the newest one."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+from fastalloc.cli.errors import CommandError
+
+FILE_NAME = re.compile(r"fastalloc-(?P<pid>\d+)-(?P<start>\d+)\.recording")
+
+
+def add_recording_argument(parser: argparse.ArgumentParser) -> None:
+    """RECORDING and --dir, with one meaning for all commands."""
+    parser.add_argument(
+        "recording",
+        metavar="RECORDING",
+        nargs="?",
+        help="a recording's path, a dump's folder, or a PID (its newest recording); left out: the newest recording",
+    )
+    add_directory_option(parser)
+
+
+def add_directory_option(parser: argparse.ArgumentParser) -> None:
+    """--dir: where recordings are looked for."""
+    parser.add_argument("--dir", type=Path, metavar="DIR", help="where recordings are (default: as for recording)")
+
+
+def directory_of(args: argparse.Namespace) -> Path:
+    """The directory that `args` name, or the default one."""
+    if args.dir is not None:
+        chosen: Path = args.dir
+        return chosen
+    from fastalloc.config import default_directory
+
+    return default_directory()
+
+
+def list_recordings(directory: Path, pid: int | None = None) -> list[Path]:
+    """The recordings in `directory` (of process `pid` alone, if given), the newest last."""
+    found: list[tuple[int, int, Path]] = []
+    try:
+        entries = list(directory.iterdir())
+    except FileNotFoundError:
+        entries = []
+    except OSError as error:
+        raise CommandError(f"cannot list {directory}: {error.strerror}") from None
+    for path in entries:
+        match = FILE_NAME.fullmatch(path.name)
+        if match and pid in (None, int(match["pid"])):
+            found.append((int(match["start"]), int(match["pid"]), path))
+    return [path for _, _, path in sorted(found)]
+
+
+def find_recording(args: argparse.Namespace) -> Path:
+    """The recording that RECORDING names; CommandError where there is none."""
+    name: str | None = args.recording
+    if name is not None and (Path(name).exists() or not name.isdecimal()):
+        path = Path(name)
+        if not path.exists():
+            raise CommandError(f"{name}: there is no such file or folder, and it is not a PID")
+        return path
+    directory = directory_of(args)
+    pid = None if name is None else int(name)
+    paths = list_recordings(directory, pid)
+    if not paths:
+        whose = "no recording" if pid is None else f"no recording of process {pid}"
+        raise CommandError(f"{whose} in {directory} (another folder: --dir, or FASTALLOC_DIR)")
+    return paths[-1]

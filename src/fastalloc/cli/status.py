@@ -1,0 +1,78 @@
+"""Which processes are recorded, and how they stand.
+
+Lists every recording in the folder, those of ended processes too, or only those of one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from fastalloc.cli import output
+from fastalloc.cli.errors import CommandError
+from fastalloc.cli.recordings import add_directory_option, directory_of, list_recordings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATE_STYLES = {"running": "green", "killed": "bold red"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define this command's options."""
+    parser.add_argument("pid", metavar="PID", nargs="?", type=int, help="only this process")
+    add_directory_option(parser)
+    output.add_json_option(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one row per recording."""
+    directory = directory_of(args)
+    paths = list_recordings(directory, args.pid)
+    if args.pid is not None and not paths:
+        raise CommandError(f"no recording of process {args.pid} in {directory} (another folder: --dir)")
+    rows = [_describe(path) for path in paths]
+    if args.json:
+        output.print_json({"directory": str(directory), "recordings": rows})
+    else:
+        _print(directory, rows)
+    return 0
+
+
+def _describe(path: Path) -> dict[str, Any]:
+    from fastalloc.recording.errors import RecordingError
+    from fastalloc.recording.reader import read
+
+    try:
+        return output.describe_process(read(path))
+    except RecordingError as error:
+        return {"path": str(path), "error": str(error)}
+
+
+def _print(directory: Path, rows: list[dict[str, Any]]) -> None:
+    console = output.make_console()
+    console.print(f"{len(rows)} recording{'' if len(rows) == 1 else 's'} in {directory}")
+    readable = [row for row in rows if "error" not in row]
+    if readable:
+        table = output.make_table(console)
+        for name in ("pid", "state", "mode"):
+            table.add_column(name, no_wrap=True)
+        for name in ("live heap", "high-water", "rss", "limit", "for", "losses"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in readable:
+            table.add_row(
+                str(row["pid"]),
+                row["state"],
+                row["mode"],
+                output.format_bytes(row["live_bytes"]),
+                output.format_bytes(row["high_water_bytes"]),
+                output.format_known_bytes(row["rss_bytes"]),
+                output.format_known_bytes(row["limit_bytes"]),
+                output.format_seconds(row["duration_seconds"]),
+                output.format_count(sum(row["losses"].values())),
+                style=STATE_STYLES.get(row["state"]),
+            )
+        console.print(table)
+    for row in rows:
+        if "error" in row:
+            console.print(f"unreadable: {row['error']}", style="yellow")
