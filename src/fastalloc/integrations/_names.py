@@ -11,7 +11,9 @@ import re
 
 MAX_NAMES = 500
 MAX_ROUTE_CHARACTERS = 120
-_METHODS = frozenset("GET HEAD POST PUT PATCH DELETE OPTIONS TRACE CONNECT WEBSOCKET".split())
+_METHODS = frozenset(
+    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "WEBSOCKET"]
+)
 
 # What stays as it is in a path: words ("orders", "sign-in", ".well-known", "robots.txt") and
 # words with a small number ("v2", "oauth2"). All else is taken for a value.

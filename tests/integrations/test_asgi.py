@@ -1,0 +1,169 @@
+"""The ASGI middleware, stepped by hand and under a real uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+
+from fastalloc.integrations.asgi import ASGIMiddleware
+
+
+def http(path: str = "/", **more) -> dict:
+    return {"type": "http", "method": "GET", "path": path, "root_path": "", **more}
+
+
+async def receive() -> dict:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def send(message: dict) -> None: ...
+
+
+async def hello(scope, receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+def call(app, scope: dict) -> None:
+    asyncio.run(app(scope, receive, send))
+
+
+def test_a_request_is_a_span(scopes) -> None:
+    call(ASGIMiddleware(hello), http("/orders/7"))
+    assert scopes == [
+        "serving",
+        "+span GET /orders/{id}",
+        "+phase app",
+        "-phase app",
+        "-span GET /orders/{id}",
+    ]
+
+
+def test_a_websocket_is_a_span(scopes) -> None:
+    call(ASGIMiddleware(hello), {"type": "websocket", "path": "/feed"})
+    assert scopes[1] == "+span WEBSOCKET /feed"
+
+
+def test_the_lifespan_passes_through(scopes) -> None:
+    seen = []
+
+    async def app(scope, receive, send) -> None:
+        seen.append((scope, receive, send))
+
+    scope = {"type": "lifespan"}
+    call(ASGIMiddleware(app), scope)
+    assert seen == [(scope, receive, send)]
+    assert scopes == []
+
+
+def test_scope_receive_and_send_are_handed_on_as_they_are(scopes) -> None:
+    seen = []
+
+    async def app(*arguments) -> None:
+        seen.extend(arguments)
+
+    scope = http()
+    call(ASGIMiddleware(app), scope)
+    assert seen[0] is scope
+    assert seen[1] is receive
+    assert seen[2] is send
+
+
+def test_an_error_passes_untouched(scopes) -> None:
+    error = LookupError("theirs")
+
+    async def app(scope, receive, send) -> None:
+        raise error
+
+    with pytest.raises(LookupError) as caught:
+        call(ASGIMiddleware(app), http())
+    assert caught.value is error
+    assert error.__context__ is None
+    assert scopes[-1] == "-span GET / LookupError"
+
+
+def test_cancellation_ends_the_span(scopes) -> None:
+    async def app(scope, receive, send) -> None:
+        await asyncio.sleep(30)
+
+    async def main() -> None:
+        task = asyncio.ensure_future(ASGIMiddleware(app)(http(), receive, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert scopes[-1] == "-span GET / CancelledError"
+
+
+@pytest.mark.parametrize(
+    ("left_behind", "name"),
+    [
+        ({"route": SimpleNamespace(path="/items/{item}")}, "GET /items/{item}"),
+        (
+            {"route": SimpleNamespace(path="/items/{item}"), "root_path": "/api/v1"},
+            "GET /api/v1/items/{item}",
+        ),
+        ({"path_params": {"item": "blue"}}, "GET /items/{item}"),
+        ({"path_params": {}}, "GET /items/blue"),
+        ({"path_params": {"rest": "items/blue"}}, "GET /items/blue"),
+        ({"route": 7, "path_params": 7}, "GET /items/blue"),
+    ],
+)
+def test_the_frameworks_route_is_found_afterwards(scopes, left_behind, name) -> None:
+    async def app(scope, receive, send) -> None:
+        scope.update(left_behind)
+
+    call(ASGIMiddleware(app), http("/items/blue"))
+    assert scopes[-1] == f"-span {name}"
+
+
+def test_a_given_name_wins(scopes) -> None:
+    async def app(scope, receive, send) -> None:
+        scope["route"] = SimpleNamespace(path="/theirs")
+
+    call(ASGIMiddleware(app, name=lambda scope: "GET /mine"), http())
+    assert scopes[-1] == "-span GET /mine"
+
+
+def test_a_naming_error_costs_only_the_name(scopes) -> None:
+    call(ASGIMiddleware(hello, name=lambda scope: 1 / 0), http("/orders/1/"))
+    assert "+span GET /orders/{id}/" in scopes
+
+
+def test_uvicorn_serves_it(scopes) -> None:
+    uvicorn = pytest.importorskip("uvicorn")
+    lifespan = []
+
+    async def app(scope, receive, send) -> None:
+        if scope["type"] == "http":
+            await hello(scope, receive, send)
+            return
+        for _ in range(2):
+            lifespan.append((await receive())["type"])
+            await send({"type": f"{lifespan[-1]}.complete"})
+
+    config = uvicorn.Config(
+        ASGIMiddleware(app), host="127.0.0.1", port=0, log_level="error", lifespan="on"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 10
+        while not server.started and time.monotonic() < deadline:
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/a/1", timeout=10) as response:
+            assert response.read() == b"hello"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+    assert "+span GET /a/{id}" in scopes
+    assert lifespan == ["lifespan.startup", "lifespan.shutdown"]
