@@ -1,0 +1,190 @@
+"""What both kinds of file are made from: the samples of a snapshot, told in memray's terms.
+
+A block is a sample, still live or known to have been freed, with its thread, stack and
+allocator as they will stand in the file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from fastalloc.export.errors import ExportError
+from fastalloc.export.records import Allocator, allocator_of
+from fastalloc.export.stacks import FrameKey, StackTree, frame_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fastalloc.recording.reader import Snapshot
+
+ARENA = 3
+PSEUDO_FRAMES = ("span", "phase", "thread")
+UNKNOWN = "(not recorded)"
+NO_STACK = FrameKey("[no Python stack]", "", 0)
+
+# Above every thread id of Linux. 0 and 2^64-1 mean something else to memray's reader.
+FIRST_MADE_UP_THREAD = 1 << 32
+
+
+class Block(NamedTuple):
+    """A sample."""
+
+    time_ns: int
+    freed_ns: int | None
+    address: int
+    weight: int
+    allocations: float  # that it stands for
+    site: int
+    thread: int
+    node: int
+    allocator: Allocator
+
+
+class Threads:
+    """Numbers of threads: the system's id, unless two names share one."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def number(self, tid: int, name: str) -> int:
+        """Return the number in the file of the thread that had this id and name."""
+        known = self._numbers.get((tid, name))
+        if known is None:
+            known = tid if tid and tid not in self.names else FIRST_MADE_UP_THREAD + len(self.names)
+            self._numbers[tid, name] = known
+            self.names[known] = name
+        return known
+
+
+class Translator:
+    """Turns what a snapshot knows into threads, stacks and blocks of one file."""
+
+    def __init__(self, snapshot: Snapshot, frames: Sequence[str]) -> None:
+        for name in frames:
+            if name not in PSEUDO_FRAMES:
+                raise ExportError(
+                    f"'{name}' cannot be shown as a frame; choose from {', '.join(PSEUDO_FRAMES)}."
+                )
+        self.tree = StackTree()
+        self.threads = Threads()
+        # Arenas are what small objects live in: beside samples of the objects they would
+        # count the same memory twice. In standby mode there are only arenas.
+        self.with_arenas = snapshot.mode == "standby"
+        self._snapshot = snapshot
+        self._frames = tuple(frames)
+        self._nodes: dict[tuple[object, ...], int] = {}
+        self._site_domains: list[int] = snapshot.sites["domain"].tolist()
+        self._phase_names: list[str] = snapshot.phases["name"].tolist()
+        self._span_names = _span_names(snapshot)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield every sample: those of the live heap, then those of the ring of the freed."""
+        yield from self._live()
+        yield from self._freed()
+
+    def unknown_node(self, site: int) -> int:
+        """Return the stack of a site for bytes whose span, phase and thread are not recorded."""
+        return self._node(site, UNKNOWN, UNKNOWN, UNKNOWN)
+
+    def unknown_thread(self) -> int:
+        """Return the thread of bytes whose thread is not recorded."""
+        return self.threads.number(0, UNKNOWN)
+
+    def site_allocator(self, site: int) -> Allocator:
+        """Return the allocator of all blocks of a site."""
+        return allocator_of(self._site_domains[site])
+
+    def exports(self, site: int) -> bool:
+        """Tell whether the blocks of a site go into the file."""
+        return self.with_arenas or self._site_domains[site] != ARENA
+
+    def _live(self) -> Iterator[Block]:
+        live = self._snapshot.live
+        for address, weight, count, time_ns, site, span_id, phase, tid, thread, domain in _columns(
+            live,
+            "address",
+            "weight",
+            "count",
+            "time_ns",
+            "site",
+            "span_id",
+            "phase",
+            "tid",
+            "thread_name",
+            "domain",
+        ):
+            if domain == ARENA and not self.with_arenas:
+                continue
+            yield Block(
+                time_ns,
+                None,
+                address,
+                weight,
+                count,
+                site,
+                self.threads.number(tid, thread),
+                self._node(site, self._span(span_id), self._phase(phase), thread),
+                allocator_of(domain),
+            )
+
+    def _freed(self) -> Iterator[Block]:
+        freed = self._snapshot.freed
+        for address, weight, size, time_ns, freed_ns, site, span_id, phase, tid, thread in _columns(
+            freed,
+            "address",
+            "weight",
+            "size",
+            "time_ns",
+            "freed_ns",
+            "site",
+            "span_id",
+            "phase",
+            "tid",
+            "thread_name",
+        ):
+            if not self.exports(site):
+                continue
+            yield Block(
+                time_ns,
+                freed_ns,
+                address,
+                weight,
+                weight / size if size else 1.0,
+                site,
+                self.threads.number(tid, thread),
+                self._node(site, self._span(span_id), self._phase(phase), thread),
+                self.site_allocator(site),
+            )
+
+    def _span(self, span_id: int) -> str:
+        return self._span_names.get(span_id, UNKNOWN)
+
+    def _phase(self, phase: int) -> str:
+        return (self._phase_names[phase] or "(no phase)") if phase else "(no phase)"
+
+    def _node(self, site: int, span: str, phase: str, thread: str) -> int:
+        shown = {"span": span, "phase": phase, "thread": thread or "(no name)"}
+        roots = tuple(FrameKey(shown[name], f"[{name}]", 0) for name in self._frames)
+        node = self._nodes.get((site, roots))
+        if node is None:
+            stack = [frame_key(*frame) for frame in reversed(self._snapshot.stack(site))]
+            node = self.tree.add([*roots, *(stack or [NO_STACK])])
+            self._nodes[site, roots] = node
+        return node
+
+
+def _span_names(snapshot: Snapshot) -> dict[int, str]:
+    """Return the names of all spans that the recording still knows, by id."""
+    names: dict[int, str] = {}
+    for span_id, name in _columns(snapshot.records, "span_id", "span_name"):
+        names[span_id] = name
+    for span_id, name in _columns(snapshot.spans, "id", "name"):
+        names[span_id] = name
+    names[0] = "(no span)"
+    return names
+
+
+def _columns(table: Any, *names: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a structured array as tuples of Python values."""
+    return zip(*(table[name].tolist() for name in names), strict=True)
