@@ -3,18 +3,19 @@
 import os
 import platform
 import sys
-from glob import glob
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-DOOR = "src/fastalloc/_core.pyx"
+PACKAGE = Path("src/fastalloc")
+NATIVE = PACKAGE / "native"
 WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("FASTALLOC_WERROR") == "1" else [])
 
 flags = ["-O2", "-std=c11", "-fvisibility=hidden"]
 if sys.platform == "linux":
-    # Left on, GCC merges the two counters of the fast path into one 16-byte read-modify-write, which is slower.
+    # Left on, GCC merges the fast path's two counters into one slower 16-byte read-modify-write.
     flags.append("-fno-tree-slp-vectorize")
     if platform.libc_ver()[0] == "glibc":
         # Thread state without a call. musl refuses this model in a module that is loaded late.
@@ -31,7 +32,7 @@ class BuildExt(build_ext):
 
         def compile_with_warnings(obj, src, *rest):
             cc_args = rest[1]
-            ours = "native" in os.path.normpath(src).split(os.sep)
+            ours = Path(src).parent.name == "native"
             compile_one(obj, src, rest[0], cc_args + (WARNINGS if ours else ["-w"]), *rest[2:])
 
         self.compiler._compile = compile_with_warnings
@@ -43,14 +44,14 @@ class BuildExt(build_ext):
 
 core = Extension(
     "fastalloc._core",
-    [DOOR, *sorted(glob("src/fastalloc/native/*.c"))],
-    depends=[*sorted(glob("src/fastalloc/native/*.h")), *glob("src/fastalloc/_core.pxd")],
-    include_dirs=["src/fastalloc", "src/fastalloc/native"],
+    [str(PACKAGE / "_core.pyx"), *sorted(map(str, NATIVE.glob("*.c")))],
+    depends=[*sorted(map(str, NATIVE.glob("*.h"))), str(PACKAGE / "_core.pxd")],
+    include_dirs=[str(PACKAGE), str(NATIVE)],
     extra_compile_args=flags,
     libraries=["m", "pthread"],
 )
 
 setup(
-    ext_modules=cythonize([core], build_dir="build/cython", language_level=3) if os.path.exists(DOOR) else [],
+    ext_modules=cythonize([core], build_dir="build/cython", language_level=3),
     cmdclass={"build_ext": BuildExt},
 )

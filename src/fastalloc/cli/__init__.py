@@ -1,7 +1,8 @@
-"""The command line: one file per command, each with a docstring that is its help, `add_arguments` and `run`.
+"""The command line: one file per command, with a docstring that is its help, and two functions.
 
-Commands parse and print; what they print is worked out in `analysis` and `recording`. Modules here import
-nothing heavy at the top: `fastalloc run` shares its process with the program it records.
+`add_arguments` defines the options, `run` does the work. Commands parse and print; what they
+print is worked out in `analysis` and `recording`. Modules here import nothing heavy at the top:
+`fastalloc run` shares its process with the program it records.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from fastalloc.cli import demo, export, flamegraph, info, run, status, top
 from fastalloc.cli.errors import CommandError
@@ -40,9 +42,16 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without repeating the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser for all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastalloc",
         description="A flight recorder for memory in Python services.",
         epilog="`fastalloc COMMAND --help` says what a command does.",
@@ -65,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the status to exit with: 0, or 2 and one line on stderr for bad input."""
+    """Run one command; the exit status is 2, with one line on stderr, for bad input."""
     args = build_parser().parse_args(arguments)
     command = COMMANDS[args.command]
     if command is run:
@@ -77,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"fastalloc: {error}\n")
         return EXIT_BAD_INPUT
     except BrokenPipeError:
-        # The reader of our output has left (`fastalloc top | head`). Python would complain once more at exit.
+        # Our reader has left (`fastalloc top | head`), and Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:

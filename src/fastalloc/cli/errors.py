@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class CommandError(Exception):
-    """Bad input. The message is one line that says what is wrong and what to do; the exit status is 2."""
+    """Bad input. The message is one line: what is wrong and what to do. The exit status is 2."""

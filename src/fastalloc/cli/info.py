@@ -19,7 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define this command's options."""
     add_recording_argument(parser)
     parser.add_argument(
-        "--limit", type=int, default=10, metavar="COUNT", help="rows per table (default: %(default)s)"
+        "--limit",
+        type=int,
+        default=10,
+        metavar="COUNT",
+        help="rows per table (default: %(default)s)",
     )
     output.add_json_option(parser)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
 
     from rich.console import Console
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from fastalloc.recording.reader import Snapshot
@@ -36,7 +38,9 @@ def make_console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, markup=False)
+    return Console(
+        file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, markup=False
+    )
 
 
 def make_table(console: Console, title: str | None = None) -> Table:
@@ -99,7 +103,9 @@ def shorten_path(text: str) -> str:
 
 def describe_losses(losses: dict[str, int]) -> str:
     """The losses that are not zero, in one line; empty if nothing was lost."""
-    return ", ".join(f"{name.lower().replace('_', ' ')} {count:,}" for name, count in losses.items() if count)
+    return ", ".join(
+        f"{name.lower().replace('_', ' ')} {count:,}" for name, count in losses.items() if count
+    )
 
 
 def warnings(snapshot: Snapshot, losses: bool = True) -> list[str]:
@@ -109,7 +115,9 @@ def warnings(snapshot: Snapshot, losses: bool = True) -> list[str]:
     if lost:
         lines.append(f"losses: {lost}")
     if snapshot.repaired:
-        lines.append("the process died while it wrote: totals were worked out again from the samples")
+        lines.append(
+            "the process died while it wrote: totals were worked out again from the samples"
+        )
     elif not snapshot.consistent:
         lines.append("the process wrote while this was read: numbers may disagree a little")
     return lines
@@ -134,3 +142,39 @@ def describe_process(snapshot: Snapshot) -> dict[str, Any]:
         "losses": {name: count for name, count in snapshot.losses.items() if count},
         "path": str(snapshot.path),
     }
+
+
+class ProgressBar:
+    """A bar on stderr for what turns out to take longer than a moment; none off a terminal."""
+
+    PATIENCE_SECONDS = 1.0
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._begun = time.monotonic()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def update(self, done: int, total: int) -> None:
+        """Say how far the work is."""
+        if self._progress is None:
+            if time.monotonic() - self._begun < self.PATIENCE_SECONDS:
+                return
+            self._begin()
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=done, total=total)
+
+    def _begin(self) -> None:
+        from rich.progress import Progress
+
+        console = make_console(stderr=True)
+        self._progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(self._title, total=None)
+        self._progress.start()

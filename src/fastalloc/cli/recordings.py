@@ -17,14 +17,16 @@ def add_recording_argument(parser: argparse.ArgumentParser) -> None:
         "recording",
         metavar="RECORDING",
         nargs="?",
-        help="a recording's path, a dump's folder, or a PID (its newest recording); left out: the newest recording",
+        help="a recording's path, a dump's folder, or a PID; left out: the newest recording",
     )
     add_directory_option(parser)
 
 
 def add_directory_option(parser: argparse.ArgumentParser) -> None:
     """--dir: where recordings are looked for."""
-    parser.add_argument("--dir", type=Path, metavar="DIR", help="where recordings are (default: as for recording)")
+    parser.add_argument(
+        "--dir", type=Path, metavar="DIR", help="where recordings are (default: as for recording)"
+    )
 
 
 def directory_of(args: argparse.Namespace) -> Path:

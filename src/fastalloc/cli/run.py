@@ -1,8 +1,8 @@
 """Record a program from its first line.
 
-The program runs in this process just as `python` would run it: a script with its arguments, `-m MODULE`, or
-`-c CODE`. Processes that it forks are recorded too, each in a file of its own. What follows the program's
-name belongs to the program, so options of `run` go first:
+The program runs in this process just as `python` would run it: a script with its arguments,
+`-m MODULE`, or `-c CODE`. Processes that it forks are recorded too, each in a file of its own.
+What follows the program's name belongs to the program, so options of `run` go first:
 
   fastalloc run app.py --port 8000
   fastalloc run --mode aggressive -m gunicorn app:application --workers 2
@@ -27,13 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define this command's options."""
     parser.usage = "fastalloc run [options] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]"
     parser.add_argument("--mode", choices=MODES, help="how much to record (default: light)")
-    parser.add_argument("--interval-bytes", type=int, metavar="BYTES", help="mean bytes between samples")
-    parser.add_argument("--max-frames", type=int, metavar="COUNT", help="frames kept per stack, leaf first")
+    parser.add_argument(
+        "--interval-bytes", type=int, metavar="BYTES", help="mean bytes between samples"
+    )
+    parser.add_argument(
+        "--max-frames", type=int, metavar="COUNT", help="frames kept per stack, leaf first"
+    )
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where the recording is written")
-    parser.add_argument("--quiet", action="store_true", help="do not say at the end where the recording is")
-    parser.add_argument("-m", dest="module", nargs=argparse.REMAINDER, metavar="MODULE", help="run a module")
-    parser.add_argument("-c", dest="code", nargs=argparse.REMAINDER, metavar="CODE", help="run Python code")
-    parser.add_argument("program", nargs=argparse.REMAINDER, metavar="SCRIPT", help="the script and its arguments")
+    parser.add_argument("--quiet", action="store_true", help="do not say where the recording is")
+    parser.add_argument(
+        "-m", dest="module", nargs=argparse.REMAINDER, metavar="MODULE", help="run a module"
+    )
+    parser.add_argument(
+        "-c", dest="code", nargs=argparse.REMAINDER, metavar="CODE", help="run Python code"
+    )
+    parser.add_argument(
+        "program", nargs=argparse.REMAINDER, metavar="SCRIPT", help="the script and its arguments"
+    )
     parser.set_defaults(parser=parser)
 
 
@@ -65,7 +75,9 @@ def _start(args: argparse.Namespace) -> str | None:
     import fastalloc
 
     names = ("mode", "interval_bytes", "max_frames", "dir")
-    options: dict[str, Any] = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    options: dict[str, Any] = {
+        name: getattr(args, name) for name in names if getattr(args, name) is not None
+    }
     try:
         fastalloc.start(**options)
     except (ValueError, TypeError) as error:
@@ -92,7 +104,7 @@ def _run_module(name: str, *arguments: str) -> None:
 def _run_script(script: str, *arguments: str) -> None:
     sys.argv = [script, *arguments]
     if Path(script).is_dir() or script.endswith((".zip", ".pyz")):
-        # A folder or archive with __main__.py: runpy puts the program itself on sys.path, in our entry's place.
+        # It holds a __main__.py: runpy puts the program itself on sys.path, in our entry's place.
         if not sys.flags.safe_path:
             del sys.path[0]
         runpy.run_path(script, run_name="__main__")
@@ -110,7 +122,7 @@ def _run_code(source: str, *arguments: str) -> None:
 
 
 def _execute(code: Any, script: str | None) -> None:
-    """Execute `code` as the module __main__, which stays in place: threads and exit handlers may outlive the code."""
+    """Execute `code` as the module __main__, which stays: threads and exit handlers may need it."""
     main = ModuleType("__main__")
     main.__dict__["__builtins__"] = builtins
     if script is not None:

@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     directory = directory_of(args)
     paths = list_recordings(directory, args.pid)
     if args.pid is not None and not paths:
-        raise CommandError(f"no recording of process {args.pid} in {directory} (another folder: --dir)")
+        raise CommandError(
+            f"no recording of process {args.pid} in {directory} (another folder: --dir)"
+        )
     rows = [_describe(path) for path in paths]
     if args.json:
         output.print_json({"directory": str(directory), "recordings": rows})

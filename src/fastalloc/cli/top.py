@@ -1,7 +1,7 @@
 """What holds the memory: the biggest holders of a recording.
 
-On a terminal, while the process runs, the table renews itself until Ctrl-C. Bytes are estimated from samples,
-with one standard error after the sign ±.
+On a terminal, while the process runs, the table renews itself until Ctrl-C. Bytes are estimated
+from samples, with one standard error after the sign ±.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from fastalloc.recording.reader import Snapshot
+    from fastalloc.recording.reader import Row, Snapshot
 
 GROUPS = ("site", "line", "function", "span", "phase", "thread", "module", "domain")
 ORDERS = ("live_bytes", "live_count", "high_water_bytes")
@@ -28,12 +28,22 @@ ORDERS = ("live_bytes", "live_count", "high_water_bytes")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define this command's options."""
     add_recording_argument(parser)
-    parser.add_argument("--by", choices=ORDERS, default=ORDERS[0], help="what to order by (default: %(default)s)")
-    parser.add_argument("--group", choices=GROUPS, default="line", help="what a row is (default: %(default)s)")
-    parser.add_argument("--limit", type=int, default=20, metavar="COUNT", help="rows at most (default: %(default)s)")
+    parser.add_argument(
+        "--by", choices=ORDERS, default=ORDERS[0], help="what to order by (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--group", choices=GROUPS, default="line", help="what a row is (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=20, metavar="COUNT", help="rows at most (default: %(default)s)"
+    )
     parser.add_argument("--once", action="store_true", help="print one table and leave")
     parser.add_argument(
-        "--interval", type=float, default=2.0, metavar="SECONDS", help="between renewals (default: %(default)s)"
+        "--interval",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="between renewals (default: %(default)s)",
     )
     output.add_json_option(parser)
 
@@ -50,7 +60,10 @@ def run(args: argparse.Namespace) -> int:
                 **output.describe_process(snapshot),
                 "by": args.by,
                 "group": args.group,
-                "rows": [_row_to_dict(row) for row in snapshot.top(by=args.by, group=args.group, limit=args.limit)],
+                "rows": [
+                    _row_to_dict(row)
+                    for row in snapshot.top(by=args.by, group=args.group, limit=args.limit)
+                ],
             }
         )
         return 0
@@ -78,7 +91,11 @@ def _watch(console: Console, path: Path, args: argparse.Namespace) -> None:
             pass  # how one leaves a live view
 
 
-def _row_to_dict(row: Any) -> dict[str, Any]:
+def _rows(snapshot: Snapshot, args: argparse.Namespace) -> list[Row]:
+    return snapshot.top(by=args.by, group=args.group, limit=args.limit)
+
+
+def _row_to_dict(row: Row) -> dict[str, Any]:
     names = (
         "key",
         "live_bytes",
@@ -100,7 +117,7 @@ def _render(console: Console, snapshot: Snapshot, args: argparse.Namespace) -> R
     for name in ("live heap", "±", "share", "count", "high-water", "oldest"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(args.group, overflow="fold")
-    for row in snapshot.top(by=args.by, group=args.group, limit=args.limit):
+    for row in _rows(snapshot, args):
         held = row.high_water_bytes if args.by == "high_water_bytes" else row.live_bytes
         table.add_row(
             output.format_bytes(row.live_bytes),
