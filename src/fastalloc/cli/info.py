@@ -1,4 +1,7 @@
-"""One recording in full: the process, options, losses, totals, spans, phases and events."""
+"""One recording in full.
+
+Prints the process, its options, losses and totals, and tables of spans, phases and threads.
+"""
 
 from __future__ import annotations
 
