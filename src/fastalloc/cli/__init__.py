@@ -12,13 +12,24 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from fastalloc.cli import demo, export, flamegraph, info, run, status, top
 from fastalloc.cli.errors import CommandError
 from fastalloc.recording.errors import RecordingError
 
-COMMANDS = {
+
+class Command(Protocol):
+    """What a command's module offers, besides the docstring."""
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None: ...
+
+    @staticmethod
+    def run(args: argparse.Namespace) -> int: ...
+
+
+COMMANDS: dict[str, Command] = {
     "run": run,
     "status": status,
     "top": top,

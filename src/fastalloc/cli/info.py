@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastalloc.cli import output
+from fastalloc.cli.numbers import positive_count
 from fastalloc.cli.recordings import add_recording_argument, find_recording
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recording_argument(parser)
     parser.add_argument(
         "--limit",
-        type=int,
+        type=positive_count,
         default=10,
         metavar="COUNT",
         help="rows per table (default: %(default)s)",

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fastalloc.cli.numbers import positive_count
+
 MODES = ("standby", "light", "aggressive", "targeted")
 
 
@@ -28,10 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "fastalloc run [options] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]"
     parser.add_argument("--mode", choices=MODES, help="how much to record (default: light)")
     parser.add_argument(
-        "--interval-bytes", type=int, metavar="BYTES", help="mean bytes between samples"
+        "--interval-bytes", type=positive_count, metavar="BYTES", help="mean bytes between samples"
     )
     parser.add_argument(
-        "--max-frames", type=int, metavar="COUNT", help="frames kept per stack, leaf first"
+        "--max-frames",
+        type=positive_count,
+        metavar="COUNT",
+        help="frames kept per stack, leaf first",
     )
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where the recording is written")
     parser.add_argument("--quiet", action="store_true", help="do not say where the recording is")

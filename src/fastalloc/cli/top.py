@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from fastalloc.cli import output
+from fastalloc.cli.numbers import positive_count, positive_seconds
 from fastalloc.cli.recordings import add_recording_argument, find_recording
 
 if TYPE_CHECKING:
@@ -35,12 +36,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--group", choices=GROUPS, default="line", help="what a row is (default: %(default)s)"
     )
     parser.add_argument(
-        "--limit", type=int, default=20, metavar="COUNT", help="rows at most (default: %(default)s)"
+        "--limit",
+        type=positive_count,
+        default=20,
+        metavar="COUNT",
+        help="rows at most (default: %(default)s)",
     )
     parser.add_argument("--once", action="store_true", help="print one table and leave")
     parser.add_argument(
         "--interval",
-        type=float,
+        type=positive_seconds,
         default=2.0,
         metavar="SECONDS",
         help="between renewals (default: %(default)s)",
