@@ -22,11 +22,9 @@ from fastalloc.recording.errors import RecordingError
 class Command(Protocol):
     """What a command's module offers, besides the docstring."""
 
-    @staticmethod
-    def add_arguments(parser: argparse.ArgumentParser) -> None: ...
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
-    @staticmethod
-    def run(args: argparse.Namespace) -> int: ...
+    def run(self, args: argparse.Namespace) -> int: ...
 
 
 COMMANDS: dict[str, Command] = {
@@ -88,8 +86,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 2, with one line on stderr, for bad input."""
     args = build_parser().parse_args(arguments)
     command = COMMANDS[args.command]
-    if command is run:
-        return run.run(args)  # whatever the recorded program raises is its own and passes through
+    if args.command == "run":
+        return command.run(args)  # whatever the recorded program raises is its own and passes through
     try:
         status_code = command.run(args)
         sys.stdout.flush()
