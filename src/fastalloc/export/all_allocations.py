@@ -13,9 +13,9 @@ Laws
 
 from fastalloc.export.records import (
     FREED_BY,
+    OLDER_NUMBERS,
     Allocator,
     CodeObjects,
-    allocator_number,
     place,
     switch_to,
     thread_name,
@@ -24,38 +24,21 @@ from fastalloc.export.stacks import FrameKey
 from fastalloc.export.wire import Delta, cstring, u8, uvarint
 
 MAX_POP = 16
-SIMPLE_FREES = (Allocator.PYMALLOC_FREE, Allocator.FREE)
-
-# formats 12 and 13
-ALLOCATION = 0x80
-POINTER_FOLLOWS = 0x78  # no slot of the pointer cache: the address is written
-PUSH = b"\x41"  # of an entry frame
-POP = 0x10
-MEMORY_RECORD = b"\x02"
-TRAILER = b"\x01"
-
-# formats 10 and 11: type in the low half of a token, flags in the high half
-OLDER_ALLOCATION = 0x01
-OLDER_FRAME = b"\x03"
-OLDER_PUSH = b"\x04"
-OLDER_POP = 0x09
-OLDER_MEMORY_RECORD = b"\x0b"
-OLDER_TRAILER = b"\x10"
 
 
 class AllAllocations:
-    """Writes the body of a file, record by record, into `body`."""
+    """Writes the body of a file of format 12 or 13, record by record, into `body`.
 
-    def __init__(self, format: int, frames: list[FrameKey]) -> None:
+    The token's highest bits tell the record, the others belong to it.
+    """
+
+    def __init__(self, frames: list[FrameKey]) -> None:
         self.body = bytearray()
         self.allocations = 0
-        self._format = format
         self._frames = frames
         self._code_objects = CodeObjects()
         self._pushes: dict[int, bytes] = {}
         self._address = Delta()
-        self._frame = Delta()
-        self._line = Delta()
         self._thread = 0
         self._stacks: dict[int, tuple[int, ...]] = {}
 
@@ -78,64 +61,86 @@ class AllAllocations:
             if old != new:
                 break
             shared += 1
-        self._pop(len(before) - shared)
-        for number in path[shared:]:
-            self._push(number)
+        surplus = len(before) - shared
+        while surplus:
+            now = min(surplus, MAX_POP)
+            self.body += self._pop(now)
+            surplus -= now
+        self._push(path[shared:])
         self._stacks[self._thread] = path
 
     def allocate(self, allocator: Allocator, address: int, size: int) -> None:
         """Write an allocation of the present thread at its present stack."""
-        self._allocation(allocator, address, uvarint(size))
+        self.allocations += 1
+        self.body += self._allocation(allocator, address) + uvarint(size)
 
     def free(self, allocator: Allocator, address: int, size: int) -> None:
         """Write the free of a block, by the present thread."""
         freed_by = FREED_BY[allocator]
-        self._allocation(freed_by, address, b"" if freed_by in SIMPLE_FREES else uvarint(size))
+        self.allocations += 1
+        self.body += self._allocation(freed_by, address)
+        if freed_by is Allocator.MUNMAP:
+            self.body += uvarint(size)
 
     def memory(self, ms_since_start: int, rss: int) -> None:
         """Write a point of the memory plot, which is a boundary in time for --temporal."""
-        self.body += MEMORY_RECORD if self._format >= 12 else OLDER_MEMORY_RECORD
-        self.body += uvarint(rss) + uvarint(max(0, ms_since_start))
+        self.body += self.memory_token + uvarint(rss) + uvarint(ms_since_start)
 
     def close(self) -> None:
         """Write the trailer."""
-        self.body += TRAILER if self._format >= 12 else OLDER_TRAILER
+        self.body += self.trailer
 
-    def _allocation(self, allocator: Allocator, address: int, size: bytes) -> None:
-        self.allocations += 1
-        number = allocator_number(self._format, allocator)
-        if self._format < 12:
-            self.body += u8(OLDER_ALLOCATION | number << 4) + self._address(address) + size
-            return
-        in_token = number if number < 8 else 0
-        self.body += u8(ALLOCATION | POINTER_FOLLOWS | in_token) + self._address(address >> 3)
-        if not in_token:
-            self.body += u8(number)
-        self.body += size
+    memory_token = b"\x02"
+    trailer = b"\x01"
 
-    def _push(self, number: int) -> None:
-        if self._format < 12:
-            self._push_by_name(number)
-            return
-        push = self._pushes.get(number)
-        if push is None:
-            definition, code, offset = self._code_objects.locate(*self._frames[number])
-            self.body += definition
-            push = self._pushes[number] = PUSH + place(code, offset)
-        self.body += push
+    def _allocation(self, allocator: Allocator, address: int) -> bytes:
+        """Encode 1ppppaaa: pppp = 15 means that the address follows, aaa = 0 the allocator."""
+        if allocator < 8:
+            return u8(0xF8 | allocator) + self._address(address >> 3)
+        return b"\xf8" + self._address(address >> 3) + u8(allocator)
 
-    def _push_by_name(self, number: int) -> None:
-        if number not in self._pushes:
-            frame = self._frames[number]
-            self._pushes[number] = b""
-            self.body += (
-                OLDER_FRAME + self._frame(number) + cstring(frame.function) + cstring(frame.file)
-            )
-            self.body += self._line(frame.line)
-        self.body += OLDER_PUSH + self._frame(number)
+    def _push(self, numbers: tuple[int, ...]) -> None:
+        """Write 0100000e, e = 1 for an entry frame, after the code objects that are new."""
+        for number in numbers:
+            if number not in self._pushes:
+                definition, code, offset = self._code_objects.locate(*self._frames[number])
+                self._pushes[number] = b"\x41" + place(code, offset)
+                self.body += definition
+        self.body += b"".join([self._pushes[number] for number in numbers])
 
-    def _pop(self, count: int) -> None:
-        while count > 0:
-            now = min(count, MAX_POP)
-            self.body += u8(POP | now - 1 if self._format >= 12 else OLDER_POP | now - 1 << 4)
-            count -= now
+    def _pop(self, count: int) -> bytes:
+        """Encode 0001nnnn, which pops nnnn + 1 frames."""
+        return u8(0x10 | count - 1)
+
+
+class OlderAllAllocations(AllAllocations):
+    """The same in format 10 or 11: the token's low half tells the record, the high half flags."""
+
+    memory_token = b"\x0b"
+    trailer = b"\x10"
+
+    def __init__(self, frames: list[FrameKey]) -> None:
+        super().__init__(frames)
+        self._frame = Delta()
+        self._line = Delta()
+        self._defined: set[int] = set()
+
+    def _allocation(self, allocator: Allocator, address: int) -> bytes:
+        return u8(0x01 | OLDER_NUMBERS[allocator] << 4) + self._address(address)
+
+    def _push(self, numbers: tuple[int, ...]) -> None:
+        for number in numbers:
+            if number not in self._defined:
+                self._defined.add(number)
+                frame = self._frames[number]
+                self.body += b"\x03" + self._frame(number)
+                self.body += cstring(frame.function) + cstring(frame.file) + self._line(frame.line)
+            self.body += b"\x04" + self._frame(number)
+
+    def _pop(self, count: int) -> bytes:
+        return u8(0x09 | count - 1 << 4)
+
+
+def new_body(format: int, frames: list[FrameKey]) -> AllAllocations:
+    """Return an empty body. `frames` may grow while it is written."""
+    return (AllAllocations if format >= 12 else OlderAllAllocations)(frames)

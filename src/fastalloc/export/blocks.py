@@ -6,21 +6,29 @@ allocator as they will stand in the file.
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastalloc.export.errors import ExportError
 from fastalloc.export.records import Allocator, allocator_of
 from fastalloc.export.stacks import FrameKey, StackTree, frame_key
+from fastalloc.recording.stacks import STACK_CUT, UNKNOWN_FUNCTION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from fastalloc.recording.reader import Snapshot
 
 ARENA = 3
 PSEUDO_FRAMES = ("span", "phase", "thread")
-UNKNOWN = "(not recorded)"
-NO_STACK = FrameKey("[no Python stack]", "", 0)
+
+# Made-up names are in angle brackets: `memray tree` takes square ones for markup.
+UNKNOWN = "<not recorded>"
+NO_SPAN = "<no span>"
+NO_PHASE = "<no phase>"
+NO_NAME = "<no name>"
+NO_STACK = FrameKey("<no Python stack>", "", 0)
+READERS_NAMES = {STACK_CUT: "<stack cut>", UNKNOWN_FUNCTION: "<unknown function>"}
 
 # Above every thread id of Linux. 0 and 2^64-1 mean something else to memray's reader.
 FIRST_MADE_UP_THREAD = 1 << 32
@@ -80,8 +88,10 @@ class Translator:
 
     def blocks(self) -> Iterator[Block]:
         """Yield every sample: those of the live heap, then those of the ring of the freed."""
-        yield from self._live()
-        yield from self._freed()
+        live, freed = self._snapshot.live, self._snapshot.freed
+        yield from self._blocks(live, repeat(None), live["domain"].tolist())
+        domains = [self._site_domains[site] for site in freed["site"].tolist()]
+        yield from self._blocks(freed, freed["freed_ns"].tolist(), domains)
 
     def unknown_node(self, site: int) -> int:
         """Return the stack of a site for bytes whose span, phase and thread are not recorded."""
@@ -99,52 +109,17 @@ class Translator:
         """Tell whether the blocks of a site go into the file."""
         return self.with_arenas or self._site_domains[site] != ARENA
 
-    def _live(self) -> Iterator[Block]:
-        live = self._snapshot.live
-        for address, weight, count, time_ns, site, span_id, phase, tid, thread, domain in _columns(
-            live,
-            "address",
-            "weight",
-            "count",
-            "time_ns",
-            "site",
-            "span_id",
-            "phase",
-            "tid",
-            "thread_name",
-            "domain",
+    def _blocks(
+        self, samples: Any, freed: Iterable[int | None], domains: list[int]
+    ) -> Iterator[Block]:
+        times = _columns(samples, "time_ns", "address", "weight", "size")
+        origins = _columns(samples, "site", "span_id", "phase", "tid", "thread_name")
+        for (time_ns, address, weight, size), origin, freed_ns, domain in zip(
+            times, origins, freed, domains, strict=False
         ):
             if domain == ARENA and not self.with_arenas:
                 continue
-            yield Block(
-                time_ns,
-                None,
-                address,
-                weight,
-                count,
-                site,
-                self.threads.number(tid, thread),
-                self._node(site, self._span(span_id), self._phase(phase), thread),
-                allocator_of(domain),
-            )
-
-    def _freed(self) -> Iterator[Block]:
-        freed = self._snapshot.freed
-        for address, weight, size, time_ns, freed_ns, site, span_id, phase, tid, thread in _columns(
-            freed,
-            "address",
-            "weight",
-            "size",
-            "time_ns",
-            "freed_ns",
-            "site",
-            "span_id",
-            "phase",
-            "tid",
-            "thread_name",
-        ):
-            if not self.exports(site):
-                continue
+            site, span_id, phase, tid, thread = origin
             yield Block(
                 time_ns,
                 freed_ns,
@@ -154,24 +129,28 @@ class Translator:
                 site,
                 self.threads.number(tid, thread),
                 self._node(site, self._span(span_id), self._phase(phase), thread),
-                self.site_allocator(site),
+                allocator_of(domain),
             )
 
     def _span(self, span_id: int) -> str:
         return self._span_names.get(span_id, UNKNOWN)
 
     def _phase(self, phase: int) -> str:
-        return (self._phase_names[phase] or "(no phase)") if phase else "(no phase)"
+        return (self._phase_names[phase] if phase else "") or NO_PHASE
 
     def _node(self, site: int, span: str, phase: str, thread: str) -> int:
-        shown = {"span": span, "phase": phase, "thread": thread or "(no name)"}
-        roots = tuple(FrameKey(shown[name], f"[{name}]", 0) for name in self._frames)
+        shown = {"span": span, "phase": phase, "thread": thread or NO_NAME}
+        roots = tuple(FrameKey(shown[name], f"<{name}>", 0) for name in self._frames)
         node = self._nodes.get((site, roots))
         if node is None:
-            stack = [frame_key(*frame) for frame in reversed(self._snapshot.stack(site))]
+            stack = [_frame(*frame) for frame in reversed(self._snapshot.stack(site))]
             node = self.tree.add([*roots, *(stack or [NO_STACK])])
             self._nodes[site, roots] = node
         return node
+
+
+def _frame(function: str, file: str, line: int) -> FrameKey:
+    return frame_key(READERS_NAMES.get(function, function), file, line)
 
 
 def _span_names(snapshot: Snapshot) -> dict[int, str]:
@@ -181,7 +160,7 @@ def _span_names(snapshot: Snapshot) -> dict[int, str]:
         names[span_id] = name
     for span_id, name in _columns(snapshot.spans, "id", "name"):
         names[span_id] = name
-    names[0] = "(no span)"
+    names[0] = NO_SPAN
     return names
 
 

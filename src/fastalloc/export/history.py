@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastalloc.export.blocks import Block, Translator
     from fastalloc.recording.reader import Snapshot
 
-FORGOTTEN = FrameKey("[freed since, no longer in the recording]", "", 0)
+FORGOTTEN = FrameKey("<freed since, no longer in the recording>", "", 0)
 FIRST_MADE_UP_ADDRESS = 1 << 62  # in no process's half of the address space
 
 # Of what happens in the same instant, frees come first, so that an address is free when it is

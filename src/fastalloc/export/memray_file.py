@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastalloc.export import aggregated
-from fastalloc.export.all_allocations import AllAllocations
+from fastalloc.export.all_allocations import new_body
 from fastalloc.export.blocks import Translator
 from fastalloc.export.errors import ExportError
 from fastalloc.export.header import Header, Kind
@@ -81,7 +81,7 @@ def _aggregated(
 def _all(snapshot: Snapshot, format: int, frames: Sequence[str], progress: Progress) -> bytes:
     translator = Translator(snapshot, frames)
     blocks = list(translator.blocks())
-    file = AllAllocations(format, translator.tree.frames)
+    file = new_body(format, translator.tree.frames)
     write_history(snapshot, translator, file, blocks, progress)
     file.close()
     header = _header(snapshot, format, Kind.ALL, file.allocations, translator.tree.frames)

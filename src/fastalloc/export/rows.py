@@ -5,7 +5,7 @@ Live use. A live sample counts for its own thread and stack with its weight.
 High-water mark. Each site knows what it held when the process's live heap was largest, not
 which threads held it. Samples tell: those that are live and were allocated before that
 instant, and those in the ring of the freed that lived through it. What they do not explain
-has left the ring since; it goes to one row of a thread named "(not recorded)". So the rows of
+has left the ring since; it goes to one row of a thread named "<not recorded>". So the rows of
 a site always sum to the site, and all rows to the snapshot.
 
 Bytes are exact. Counts are estimates with fractions: they are rounded so that the sum of all
@@ -78,7 +78,7 @@ def _explain(
     for block in sorted(blocks, key=lambda block: block.time_ns):
         explained = min(block.weight, amount)
         if not explained:
-            break
+            continue
         share = block.allocations * explained / block.weight
         sums.add(_key(block), explained, share)
         amount -= explained

@@ -7,7 +7,6 @@ first, so stacks that begin alike share their beginning.
 from collections.abc import Iterable
 from typing import NamedTuple
 
-NO_STACK = "[no Python stack]"
 MAX_LINE = (1 << 31) - 1
 
 

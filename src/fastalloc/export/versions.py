@@ -15,6 +15,9 @@ FORMATS = (
 NEWEST_KNOWN = (1, 20)
 KNOWN = "1.7 to 1.20"
 
+# Its authors withdrew it: it takes blocks of pymalloc for frees and refuses their stacks.
+BROKEN = "1.19.0"
+
 
 def installed_memray() -> str | None:
     """Return the version of the memray installed here, None if there is none."""
@@ -46,6 +49,10 @@ def format_for(version: str | None) -> int:
         raise ExportError(
             f"memray {version} is newer than this fastalloc knows, and its file format may differ "
             f"(known: {KNOWN}); give the version of a memray that you can use."
+        )
+    if version == BROKEN:
+        raise ExportError(
+            f"memray {BROKEN} was withdrawn: it cannot show pymalloc's blocks; use 1.19.1 or later."
         )
     chosen = 0
     for first, number in FORMATS:

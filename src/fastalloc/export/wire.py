@@ -31,6 +31,8 @@ def uvarint(number: int) -> bytes:
     """Encode a number of 0 .. 2^64-1."""
     if number < 0x80:
         return u8(number)
+    if number < 0x4000:  # most are: worth a way without a loop
+        return bytes((0x80 | number & 0x7F, number >> 7))
     groups = bytearray()
     while number >= 0x80:
         groups.append(0x80 | number & 0x7F)
