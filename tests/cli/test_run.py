@@ -1,0 +1,177 @@
+"""`fastalloc run` is `python`, recorded: the same program must not see a difference."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastalloc._core")
+
+SHOW = """
+import json, sys
+print(json.dumps({
+    "name": __name__,
+    "file": globals().get("__file__"),
+    "package": globals().get("__package__"),
+    "argv": sys.argv,
+    "path": sys.path[0],
+    "main": sys.modules["__main__"].__dict__ is globals(),
+    "builtins": __builtins__ is __import__("builtins"),
+}))
+"""
+
+
+def start(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end in `cwd`, where recordings go too."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "FASTALLOC_DIR": str(cwd / "recordings"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def fastalloc_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`fastalloc run ARGUMENTS...`."""
+    command = [str(Path(sys.executable).with_name("fastalloc")), "run", *arguments]
+    return start(command, cwd)
+
+
+def recordings(cwd: Path) -> list[dict[str, Any]]:
+    """What `fastalloc status` says of the recordings in `cwd`."""
+    done = start([sys.executable, "-m", "fastalloc", "status", "--json"], cwd)
+    rows: list[dict[str, Any]] = json.loads(done.stdout)["recordings"]
+    return rows
+
+
+@pytest.fixture
+def cwd(tmp_path: Path) -> Path:
+    """A folder with a script, a module and a folder that is a program."""
+    folder = tmp_path.resolve()
+    (folder / "show.py").write_text(SHOW)
+    (folder / "program").mkdir()
+    (folder / "program" / "__main__.py").write_text(SHOW)
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "show.py").write_text(SHOW)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show.py", "--mode", "x", "-m", "y", "--help"),
+        ("elsewhere/show.py", "--", "a"),
+        ("-m", "show", "--version", "-c"),
+        ("-m", "program", "b"),
+        ("-c", SHOW, "-h", "c"),
+        ("program", "d"),
+    ],
+    ids=lambda arguments: " ".join(arguments).replace(SHOW, "CODE"),
+)
+def test_the_program_sees_what_python_shows_it(cwd: Path, arguments: tuple[str, ...]) -> None:
+    expected = start([sys.executable, *arguments], cwd)
+    assert expected.returncode == 0, expected.stderr
+    found = fastalloc_run(*arguments, cwd=cwd)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == json.loads(expected.stdout)
+
+
+def test_the_program_is_recorded(cwd: Path) -> None:
+    (cwd / "hold.py").write_text("kept = [bytes(1000) for _ in range(20_000)]\n")
+    done = fastalloc_run("--mode", "aggressive", "hold.py", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    [row] = recordings(cwd)
+    assert row["state"] == "exited"
+    assert row["mode"] == "aggressive"
+    assert row["path"] in done.stderr
+    assert row["high_water_bytes"] > 10_000_000
+
+
+def test_options_reach_the_recorder(cwd: Path) -> None:
+    options = ("--interval-bytes", "100000", "--max-frames", "5", "--dir", str(cwd / "other"))
+    done = fastalloc_run(*options, "--quiet", "show.py", cwd=cwd)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    [path] = (cwd / "other").glob("*.recording")
+    info = start([sys.executable, "-m", "fastalloc", "info", str(path), "--json"], cwd)
+    answer = json.loads(info.stdout)
+    assert answer["interval_bytes"] == 100000
+    assert answer["options"]["max_frames"] == 5
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("import sys; sys.exit(3)", 3), ("raise SystemExit('no')", 1), ("1 / 0", 1)],
+)
+def test_the_exit_status_is_the_programs(cwd: Path, code: str, status: int) -> None:
+    done = fastalloc_run("-c", code, cwd=cwd)
+    assert done.returncode == status
+    if code == "1 / 0":
+        assert "ZeroDivisionError" in done.stderr
+
+
+def test_bad_options_end_it_before_the_program_begins(cwd: Path) -> None:
+    (cwd / "in-the-way").write_text("")
+    for options in (("--mode", "loud"), ("--dir", str(cwd / "in-the-way" / "x"))):
+        done = fastalloc_run(*options, "show.py", cwd=cwd)
+        if options[0] == "--mode":
+            assert done.returncode == 2
+            assert done.stdout == ""
+            assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_forked_child_has_a_recording_of_its_own(cwd: Path) -> None:
+    code = "import os\nif os.fork() == 0: raise SystemExit\nos.wait()"
+    done = fastalloc_run("-c", code, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1, "only the parent says where its recording is"
+    rows = recordings(cwd)
+    assert len(rows) == 2
+    assert {row["pid"] for row in rows} & {row["parent_pid"] for row in rows}
+
+
+def test_a_killed_program_leaves_its_recording(cwd: Path) -> None:
+    code = (
+        "import os, signal\n"
+        "kept = [bytes(100_000) for _ in range(300)]\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = fastalloc_run("-c", code, cwd=cwd)
+    assert done.returncode == -signal.SIGKILL
+    [row] = recordings(cwd)
+    assert row["state"] == "killed"
+    assert row["live_bytes"] > 15_000_000
+
+
+def test_the_main_module_can_be_found_by_worker_processes(cwd: Path) -> None:
+    (cwd / "workers.py").write_text(
+        "import multiprocessing\n"
+        "def double(x): return 2 * x\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map(double, [1, 2]))\n"
+    )
+    done = fastalloc_run("workers.py", cwd=cwd)
+    assert done.stdout == "[2, 4]\n", done.stderr
+
+
+def test_a_threads_work_after_the_programs_last_line_is_done(cwd: Path) -> None:
+    code = (
+        "import threading, time, sys\n"
+        "def late():\n"
+        "    time.sleep(0.2)\n"
+        "    print(sys.modules['__main__'].answer)\n"
+        "threading.Thread(target=late).start()\n"
+        "answer = 42"
+    )
+    assert fastalloc_run("-c", code, cwd=cwd).stdout == "42\n"
