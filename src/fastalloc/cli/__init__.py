@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     command = COMMANDS[args.command]
     if args.command == "run":
-        return command.run(args)  # whatever the recorded program raises is its own and passes through
+        return command.run(
+            args
+        )  # whatever the recorded program raises is its own and passes through
     try:
         status_code = command.run(args)
         sys.stdout.flush()

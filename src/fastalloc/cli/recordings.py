@@ -36,7 +36,7 @@ def directory_of(args: argparse.Namespace) -> Path:
         return chosen
     from fastalloc.config import default_directory
 
-    return default_directory()
+    return Path(default_directory())
 
 
 def list_recordings(directory: Path, pid: int | None = None) -> list[Path]:

@@ -20,25 +20,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from fastalloc.cli.numbers import positive_count
+from fastalloc.config import MODES, OPTIONS
 
-MODES = ("standby", "light", "aggressive", "targeted")
+METAVARS = {"bytes": "BYTES", "count": "COUNT", "directory": "DIR"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define this command's options."""
     parser.usage = "fastalloc run [options] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]"
-    parser.add_argument("--mode", choices=MODES, help="how much to record (default: light)")
-    parser.add_argument(
-        "--interval-bytes", type=positive_count, metavar="BYTES", help="mean bytes between samples"
-    )
-    parser.add_argument(
-        "--max-frames",
-        type=positive_count,
-        metavar="COUNT",
-        help="frames kept per stack, leaf first",
-    )
-    parser.add_argument("--dir", type=Path, metavar="DIR", help="where the recording is written")
+    for option in OPTIONS:
+        parser.add_argument(
+            "--" + option.name.replace("_", "-"),
+            choices=MODES if option.kind == "mode" else None,
+            metavar=METAVARS.get(option.kind),
+            help=option.doc.partition(". ")[0].rstrip(".").replace("%", "%%"),
+        )
     parser.add_argument("--quiet", action="store_true", help="do not say where the recording is")
     parser.add_argument(
         "-m", dest="module", nargs=argparse.REMAINDER, metavar="MODULE", help="run a module"
@@ -79,10 +75,8 @@ def _start(args: argparse.Namespace) -> str | None:
     """Start the recorder; bad options end the command here, before the program has begun."""
     import fastalloc
 
-    names = ("mode", "interval_bytes", "max_frames", "dir")
-    options: dict[str, Any] = {
-        name: getattr(args, name) for name in names if getattr(args, name) is not None
-    }
+    given = {option.name: getattr(args, option.name) for option in OPTIONS}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
         fastalloc.start(**options)
     except (ValueError, TypeError) as error:
