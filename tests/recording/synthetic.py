@@ -317,9 +317,7 @@ class SyntheticRecording:
 
     def tick(self, *, time_ns: int, long: bool = False, **fields: int) -> None:
         """A tick of the timeline (`long`: of the one by minutes); `fields` as in fa_tick."""
-        self._append(
-            Region.TIMELINE_LONG if long else Region.TIMELINE, time_ns=time_ns, **fields
-        )
+        self._append(Region.TIMELINE_LONG if long else Region.TIMELINE, time_ns=time_ns, **fields)
 
     def event(self, kind: str, *, time_ns: int, span_name: str = "", **fields: int) -> None:
         """An event; `fields` as in fa_event."""

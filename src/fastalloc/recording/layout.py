@@ -197,7 +197,7 @@ THREAD: Final = _struct(
     ("left", "<i8"),
     ("count", "<u8"),
     ("issued", "<u8"),
-    ("state", "<u4"),
+    ("scope", "<u4"),
     ("generation", "<u4"),
     ("rng", "<u8"),
     ("interval", "<u8"),
@@ -209,8 +209,8 @@ THREAD: Final = _struct(
     ("span", "<u4"),
     ("phase", "<u4"),
     ("start_ns", "<u8"),
-    ("outer_span", "<u4"),
-    ("outer_phase", "<u4"),
+    ("outer_scope", "<u4"),
+    ("reserved0", "<u4"),
     ("reserved", "<u8", 3),
 )
 

@@ -1,0 +1,28 @@
+"""Whether the process that wrote a recording still lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+START_TICKS_FIELD = 22
+"""Of /proc/<pid>/stat: when the process started, in clock ticks since boot. See proc(5)."""
+
+
+def is_alive(pid: int, start_ticks: int, *, proc: Path = Path("/proc")) -> bool:
+    """Tell whether the process `pid` that started at `start_ticks` still lives.
+
+    The start tells it from a later process with the same pid. A zombie does not live: it has
+    given back its memory. Only processes of the reader's own pid namespace are found: seen
+    from the host, a container's recording names a pid of the container.
+    """
+    try:
+        stat = (proc / str(pid) / "stat").read_bytes()
+    except OSError:
+        return False
+    fields = stat[stat.rfind(b")") + 1 :].split()  # field 2, the command, may hold anything
+    first = 3  # number of fields[0]
+    try:
+        state, started = fields[0], int(fields[START_TICKS_FIELD - first])
+    except (IndexError, ValueError):
+        return False
+    return state not in (b"Z", b"X") and started == start_ticks
