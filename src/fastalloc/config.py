@@ -1,0 +1,247 @@
+"""Every option, once.
+
+An option's value comes from the first of: a keyword argument of `start`, an environment variable
+`FASTALLOC_<NAME>`, `fastalloc.configure`, `[tool.fastalloc]` of the pyproject.toml in the working
+directory, the default. `status` shows each value and where it came from. Unknown names are errors.
+
+No dataclasses, pathlib or collections here: they would double what `import fastalloc` costs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MODES = ("disabled", "standby", "light", "aggressive", "targeted")
+INTERVALS = {
+    "disabled": 512 * 1024,
+    "standby": 512 * 1024,
+    "light": 512 * 1024,
+    "aggressive": 64 * 1024,
+    "targeted": 1,
+}
+MAX_FRAMES = 256
+
+
+class Option:
+    """One line of the table: a name, the kind of its value, the default (None: it depends on the
+    mode or the user), and what it means."""
+
+    __slots__ = ("default", "doc", "kind", "name")
+
+    def __init__(self, name: str, kind: str, default: object, doc: str) -> None:
+        self.name, self.kind, self.default, self.doc = name, kind, default, doc
+
+
+OPTIONS = (
+    Option("mode", "mode", "light", "How much is recorded: one of " + ", ".join(MODES) + "."),
+    Option(
+        "interval_bytes",
+        "bytes",
+        None,
+        "Mean bytes between samples; 1 records every allocation. Smaller is finer and slower. "
+        "By default 524288 (64 KiB in aggressive mode, 1 in targeted mode).",
+    ),
+    Option(
+        "max_frames", "count", 128, "Frames kept per stack, the leaf-most ones; 1 to 256."
+    ),
+    Option(
+        "dir",
+        "directory",
+        None,
+        "Folder for recordings and dumps, on a disk rather than in memory (a tmpfs counts as the "
+        "service's own memory). Created with mode 0700. By default /var/tmp/fastalloc-<uid>.",
+    ),
+    Option(
+        "memory_limit_bytes",
+        "bytes",
+        0,
+        "The process's memory limit, where it cannot be found by itself. 0: the smallest of "
+        "cgroup, RLIMIT_AS, RLIMIT_DATA and the machine's memory.",
+    ),
+    Option(
+        "scale",
+        "count",
+        None,
+        "Capacity of the recording's tables, 1 to 64: each step is about 3.5 MiB of file. "
+        "By default 1; 4 in aggressive and 16 in targeted mode.",
+    ),
+)
+_BY_NAME = {option.name: option for option in OPTIONS}
+_SCALES = {"aggressive": 4, "targeted": 16}
+_NOT_OPTIONS = {"WERROR"}  # variables of our own build
+_BYTE_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+class ConfigError(ValueError):
+    """An option's name or value is wrong; says which one and what it should be."""
+
+
+class Config:
+    """The options in force: one attribute per option, and `sources`, a dict from an option's name
+    to where its value came from ("argument", "environment", "configure", "pyproject", "default")."""
+
+    __slots__ = ("sources", *_BY_NAME)
+
+    mode: str
+    interval_bytes: int
+    max_frames: int
+    dir: str
+    memory_limit_bytes: int
+    scale: int
+    sources: dict[str, str]
+
+    def to_dict(self) -> dict[str, object]:
+        """Options as plain values, in the order of the table."""
+        return {name: getattr(self, name) for name in _BY_NAME}
+
+
+def default_directory() -> str:
+    """Where recordings go unless told otherwise: FASTALLOC_DIR or /var/tmp/fastalloc-<uid>."""
+    given = os.environ.get("FASTALLOC_DIR")
+    if given:
+        return os.path.abspath(given)
+    base = "/var/tmp"
+    if not os.access(base, os.W_OK | os.X_OK):
+        base = os.environ.get("TMPDIR") or "/tmp"
+    return f"{base}/fastalloc-{os.getuid()}"
+
+
+def resolve(arguments: Mapping[str, object], configured: Mapping[str, object]) -> Config:
+    """Find each option's value. ConfigError names what is wrong."""
+    layers = (
+        ("argument", dict(arguments)),
+        ("environment", _from_environment()),
+        ("configure", dict(configured)),
+        ("pyproject", _from_pyproject()),
+    )
+    for source, values in layers:
+        for name in values:
+            if name not in _BY_NAME:
+                raise ConfigError(_unknown(name, source))
+    config = Config()
+    config.sources = {}
+    for option in OPTIONS:
+        source, value = next(
+            ((source, values[option.name]) for source, values in layers if option.name in values),
+            ("default", option.default),
+        )
+        config.sources[option.name] = source
+        setattr(config, option.name, _checked(option, value) if value is not None else None)
+    if config.interval_bytes is None:
+        config.interval_bytes = INTERVALS[config.mode]
+    if config.scale is None:
+        config.scale = _SCALES.get(config.mode, 1)
+    if config.dir is None:
+        config.dir = default_directory()
+    return config
+
+
+def check(values: Mapping[str, object]) -> dict[str, object]:
+    """`values` with each checked and converted. ConfigError names what is wrong."""
+    for name in values:
+        if name not in _BY_NAME:
+            raise ConfigError(_unknown(name, "configure"))
+    return {name: _checked(_BY_NAME[name], value) for name, value in values.items()}
+
+
+def _checked(option: Option, value: object) -> object:
+    """The value in the option's own type."""
+    if option.kind == "mode":
+        if value not in MODES:
+            raise ConfigError(f"mode: {value!r} is none of {', '.join(MODES)}")
+        return value
+    if option.kind == "directory":
+        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+            raise ConfigError(f"dir: {value!r} is no path")
+        return os.path.abspath(os.fspath(value))
+    number = _number(option.name, value)
+    low, high = {
+        "interval_bytes": (1, 1 << 40),
+        "max_frames": (1, MAX_FRAMES),
+        "scale": (1, 64),
+    }.get(option.name, (0, 1 << 62))
+    if not low <= number <= high:
+        raise ConfigError(f"{option.name}: {number} is not between {low} and {high}")
+    return number
+
+
+def _number(name: str, value: object) -> int:
+    """An integer, or a text like "512KiB"."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        text, unit = value.strip().lower(), 1
+        for suffix, factor in _BYTE_UNITS.items():
+            if text.endswith(suffix):
+                text, unit = text[: -len(suffix)].strip(), factor
+        try:
+            return int(text) * unit
+        except ValueError:
+            pass
+    raise ConfigError(f"{name}: {value!r} is no whole number (such as 524288 or 512KiB)")
+
+
+def _from_environment() -> dict[str, object]:
+    prefix = "FASTALLOC_"
+    return {
+        key[len(prefix) :].lower(): value
+        for key, value in os.environ.items()
+        if key.startswith(prefix) and key[len(prefix) :] not in _NOT_OPTIONS
+    }
+
+
+def _from_pyproject() -> dict[str, object]:
+    try:
+        with open("pyproject.toml", "rb") as file:
+            content = file.read()
+    except OSError:
+        return {}
+    if b"[tool.fastalloc]" not in content:
+        return {}
+    import tomllib
+
+    try:
+        table = tomllib.loads(content.decode())["tool"]["fastalloc"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"pyproject.toml cannot be read: {error}") from None
+    return {name.replace("-", "_"): value for name, value in table.items()}
+
+
+def _unknown(name: str, source: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, _BY_NAME, 1)
+    hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(_BY_NAME)}"
+    return f"unknown option {name!r} ({source}){hint}"
+
+
+def prepare_directory(path: str) -> None:
+    """Make sure that `path` is a folder of this user's with mode 0700, and no symbolic link.
+
+    OSError or ConfigError otherwise: someone else could read or replace recordings in it.
+    """
+    parent = os.path.dirname(path)
+    if not os.path.isdir(path):
+        os.makedirs(parent, exist_ok=True)
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+    import stat
+
+    info = os.lstat(path)
+    if stat.S_ISLNK(info.st_mode):
+        raise ConfigError(f"dir: {path} is a symbolic link; name the folder itself")
+    if not stat.S_ISDIR(info.st_mode):
+        raise ConfigError(f"dir: {path} is not a folder")
+    if info.st_uid != os.geteuid():
+        raise ConfigError(f"dir: {path} belongs to another user; set FASTALLOC_DIR")
+    if info.st_mode & 0o077:
+        os.chmod(path, 0o700)
+    if sys.platform == "linux" and not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"dir: {path} cannot be written; set FASTALLOC_DIR")

@@ -1,0 +1,192 @@
+/* Where CPython keeps frames, code and contexts: the only home of version differences.
+ *
+ * Every function here only follows pointers that the calling thread's own interpreter state
+ * keeps alive: its frames, their code objects, the context it runs in. No call is made that could
+ * allocate, lock, raise or run Python. Sources: Include/internal/pycore_frame.h, pycore_context.h,
+ * pycore_hamt.h, Objects/locations.md of each version.
+ *
+ *   3.11        tstate->cframe->current_frame, f_code, prev_instr
+ *   3.12        the same; frames owned by the C stack stand between (skipped)
+ *   3.13        tstate->current_frame, f_executable, instr_ptr
+ *   3.14, 3.15  f_executable is a tagged reference; not built or run yet (the wheels issue)
+ */
+#ifndef FA_CPYTHON_FRAMES_H
+#define FA_CPYTHON_FRAMES_H
+
+#define Py_BUILD_CORE 1
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <internal/pycore_frame.h>
+#if PY_VERSION_HEX >= 0x030e0000
+#include <internal/pycore_interpframe.h>
+#endif
+#include <internal/pycore_context.h>
+#include <internal/pycore_hamt.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x030b0000 || PY_VERSION_HEX >= 0x03100000
+#error "fastalloc supports CPython 3.11 to 3.15"
+#endif
+
+/* The state of the calling thread, whether or not it holds the GIL; NULL if it has none.
+ * PyGILState_GetThisThreadState only reads a thread-specific value. From 3.12 on the current state
+ * is per thread and comes first, since a thread may run several interpreters; on 3.11 "current"
+ * means the holder of the GIL, which need not be us. */
+static inline PyThreadState *own_thread_state(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyThreadState *state = PyThreadState_GetUnchecked();
+    if (state) return state;
+#elif PY_VERSION_HEX >= 0x030c0000
+    PyThreadState *state = _PyThreadState_UncheckedGet();
+    if (state) return state;
+#endif
+    return PyGILState_GetThisThreadState();
+}
+
+static inline struct _PyInterpreterFrame *newest_frame(PyThreadState *state)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return state->current_frame;
+#else
+    return state->cframe ? state->cframe->current_frame : NULL;
+#endif
+}
+
+/* The frame's code and instruction (in code units); NULL for frames that are not Python's or not
+ * complete yet. */
+static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *lasti)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    PyObject *executable = (PyObject *)(frame->f_executable.bits & ~(uintptr_t)7);
+    if (frame->owner >= FRAME_OWNED_BY_INTERPRETER || !executable || !PyCode_Check(executable)) return NULL;
+    PyCodeObject *code = (PyCodeObject *)executable;
+    *lasti = (int)(frame->instr_ptr - _PyCode_CODE(code));
+#elif PY_VERSION_HEX >= 0x030d0000
+    if (frame->owner == FRAME_OWNED_BY_CSTACK) return NULL;
+    PyObject *executable = frame->f_executable;
+    if (!executable || !PyCode_Check(executable)) return NULL;
+    PyCodeObject *code = (PyCodeObject *)executable;
+    *lasti = (int)(frame->instr_ptr - _PyCode_CODE(code));
+#elif PY_VERSION_HEX >= 0x030c0000
+    if (frame->owner == FRAME_OWNED_BY_CSTACK) return NULL;
+    PyCodeObject *code = frame->f_code;
+    *lasti = (int)(frame->prev_instr - _PyCode_CODE(code));
+#else
+    PyCodeObject *code = frame->f_code;
+    *lasti = (int)(frame->prev_instr - _PyCode_CODE(code));
+    if (frame->owner != FRAME_OWNED_BY_GENERATOR && *lasti < code->_co_firsttraceable) return NULL;
+#endif
+    return code;
+}
+
+/* --- line table (3.11 on) ---------------------------------------------------------------
+ *   entry = first byte 1ccc cnnn: kind c, n+1 code units; then what the kind needs:
+ *   c 0-9  column byte              line += 0
+ *   c 10-12  two column bytes       line += c - 10
+ *   c 13   svarint line delta
+ *   c 14   svarint line delta, three varints
+ *   c 15   no location */
+static inline int table_varint(const unsigned char *table, Py_ssize_t bytes, Py_ssize_t *at)
+{
+    unsigned value = 0, shift = 0;
+    unsigned char byte;
+    do {
+        if (++*at >= bytes) return 0;
+        byte = table[*at];
+        value |= (unsigned)(byte & 63) << shift;
+        shift += 6;
+    } while ((byte & 64) && shift < 30);
+    return (int)value;
+}
+
+static inline int table_svarint(const unsigned char *table, Py_ssize_t bytes, Py_ssize_t *at)
+{
+    unsigned value = (unsigned)table_varint(table, bytes, at);
+    return value & 1 ? -(int)(value >> 1) : (int)(value >> 1);
+}
+
+static inline int code_line(PyCodeObject *code, int lasti)
+{
+    const unsigned char *table = (const unsigned char *)PyBytes_AS_STRING(code->co_linetable);
+    Py_ssize_t bytes = PyBytes_GET_SIZE(code->co_linetable);
+    int line = code->co_firstlineno, known = line;
+    Py_ssize_t end = 0;
+    for (Py_ssize_t at = 0; at < bytes; at++) {
+        int kind = (table[at] >> 3) & 15;
+        end += (table[at] & 7) + 1;
+        switch (kind) {
+        case 15: break;
+        case 14:
+            line += table_svarint(table, bytes, &at);
+            for (int i = 0; i < 3; i++) table_varint(table, bytes, &at);
+            break;
+        case 13: line += table_svarint(table, bytes, &at); break;
+        case 12: case 11: case 10:
+            line += kind - 10;
+            at += 2;
+            break;
+        default: at += 1;
+        }
+        if (kind != 15) known = line; /* else: the line of the code before it is the nearest truth */
+        if (end > lasti) break;
+    }
+    return known;
+}
+
+/* --- the running context ----------------------------------------------------------------
+ * A context's variables are an immutable tree (HAMT): 5 bits of the key's hash a level. A bitmap
+ * node holds pairs (key, value) or (NULL, subtree) for the bits set, an array node 32 subtrees, a
+ * collision node pairs of equal hash. Keys are compared by identity, as ContextVar's equality is. */
+struct hamt_bitmap {
+    PyObject_VAR_HEAD
+    uint32_t bits;
+    PyObject *pairs[1];
+};
+struct hamt_array {
+    PyObject_HEAD
+    PyObject *children[32];
+};
+struct hamt_collision {
+    PyObject_VAR_HEAD
+    int32_t hash;
+    PyObject *pairs[1];
+};
+
+static inline int32_t hamt_hash(Py_hash_t hash)
+{
+    int32_t folded = (int32_t)(hash & 0xffffffffl) ^ (int32_t)((int64_t)hash >> 32);
+    return folded == -1 ? -2 : folded;
+}
+
+/* Borrowed value of `key`, NULL when the context does not have it. */
+static inline PyObject *context_value(PyThreadState *state, PyObject *key, int32_t hash)
+{
+    const struct _pycontextobject *context = (const void *)state->context;
+    if (!context || !context->ctx_vars) return NULL;
+    PyObject *node = (PyObject *)context->ctx_vars->h_root;
+    for (unsigned shift = 0; node; shift += 5) {
+        const char *kind = Py_TYPE(node)->tp_name; /* hamt_bitmap_node, hamt_array_node, hamt_collision_node */
+        unsigned bit = ((uint32_t)hash >> (shift < 32 ? shift : 0)) & 31u;
+        if (strncmp(kind, "hamt_", 5) != 0) return NULL;
+        if (kind[5] == 'b') {
+            const struct hamt_bitmap *bitmap = (const void *)node;
+            if (!(bitmap->bits & (1u << bit))) return NULL;
+            int pair = __builtin_popcount(bitmap->bits & ((1u << bit) - 1));
+            PyObject *found = bitmap->pairs[2 * pair], *value = bitmap->pairs[2 * pair + 1];
+            if (found) return found == key ? value : NULL;
+            node = value;
+        } else if (kind[5] == 'a') {
+            node = ((const struct hamt_array *)(const void *)node)->children[bit];
+        } else {
+            const struct hamt_collision *collision = (const void *)node;
+            for (Py_ssize_t i = 0; i + 1 < Py_SIZE(collision); i += 2)
+                if (collision->pairs[i] == key) return collision->pairs[i + 1];
+            return NULL;
+        }
+    }
+    return NULL;
+}
+
+#endif

@@ -1,0 +1,86 @@
+/* The door: all that _core.pyx may call. C returns a status and never sets an exception.
+ *
+ * "GIL": the caller holds it. "any": any thread, at any time. Costs are of the usual case.
+ */
+#ifndef FASTALLOC_H
+#define FASTALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layout.h"
+
+typedef enum {
+    FA_OK = 0,
+    FA_ERROR_SYSTEM,      /* errno says why; fa_error_step() says at what */
+    FA_ERROR_RUNNING,     /* already started */
+    FA_ERROR_STOPPED,     /* not started */
+    FA_ERROR_UNSUPPORTED, /* this interpreter cannot be hooked; fa_error_step() says why */
+    FA_ERROR_ARGUMENT
+} fa_status;
+
+struct fa_config {
+    const char *directory; /* absolute; exists, owned by this user, 0700 */
+    const char *options;   /* JSON, for readers */
+    uint32_t mode;         /* enum fa_mode */
+    uint64_t interval_bytes;
+    uint32_t max_frames;   /* 1 to FA_MAX_FRAMES */
+    uint32_t scale;        /* 1..64: capacity of the tables */
+    const char *cgroup_usage_path; /* "" or NULL: none */
+    uint64_t limit_bytes;
+    uint32_t python_version; /* PY_VERSION_HEX */
+};
+
+#define FA_MAX_FRAMES 256 /* 6 KiB of the hook's C stack */
+
+/* A scope is an open span or phase: what allocations are counted for. A small number, 0: the
+ * process's own phase. */
+typedef uint32_t fa_scope;
+#define FA_SCOPE_UNKNOWN UINT32_MAX /* the thread has no Python state to tell */
+
+/* --- life; GIL -------------------------------------------------------------------------- */
+const char *fa_unsupported(void); /* reason, or NULL when this interpreter can be hooked */
+fa_status fa_start(const struct fa_config *config);
+fa_status fa_stop(int at_exit);
+fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes);
+const char *fa_error_step(void); /* what failed last: a short phrase */
+int fa_is_active(void);
+int fa_hooks_displaced(void); /* another tool took our hooks away */
+
+/* --- the recording; any ----------------------------------------------------------------- */
+const struct fa_header *fa_header(void); /* NULL before the first start */
+const char *fa_recording_path(void);
+uint64_t fa_file_bytes(void);
+/* A consistent copy into `to` (fa_file_bytes() long, zeroed). About 0.1 ms. */
+fa_status fa_copy_recording(char *to, size_t bytes);
+void fa_thread_totals(uint64_t *count, uint64_t *bytes); /* exact, of the calling thread */
+
+/* --- scopes; GIL (they belong to the running context). About 50 ns each ------------------ */
+/* Tells where a scope object keeps its fa_scope, and which context variable holds scope
+ * objects, so that samples can read the running context themselves. */
+void fa_watch_scopes(void *scope_type, size_t offset, void *context_variable, int64_t hash);
+fa_scope fa_context_scope(void); /* of the running Python context, or FA_SCOPE_UNKNOWN; any thread */
+fa_scope fa_switch_scope(fa_scope scope); /* returns the scope before */
+void fa_follow_context(void); /* to the scope that the running context names */
+/* A task starts its step in the scope of its context; then it is suspended, and the thread goes
+ * back to what it was in before. */
+void fa_task_enter(void);
+void fa_task_leave(void);
+/* From now on, the calls above are made by CPython itself for every task of asyncio: `current_tasks`
+ * is the dict in which it notes what runs. 0 on success; -1: not on this version (before 3.12). */
+int fa_watch_tasks(void *current_tasks);
+
+/* Open, close (writes the record), release (nothing can allocate in it any more). Opening
+ * returns 0 when a table is full: then all goes to the process, and a loss is counted. */
+fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes,
+                      const char *attributes, size_t attributes_bytes);
+fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes);
+void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes); /* spans only */
+void fa_scope_close(fa_scope scope);
+void fa_scope_release(fa_scope scope);
+uint64_t fa_scope_span_id(fa_scope scope);
+void fa_checkpoint(const char *name, size_t name_bytes); /* 1 to 5 us: reads RSS */
+void fa_set_process_phase(const char *name, size_t name_bytes);
+void fa_set_thread_name(uint32_t tid, const char *name, size_t name_bytes);
+
+#endif

@@ -1,0 +1,13 @@
+/* Which hooks are in place. All need the GIL. */
+#ifndef FA_HOOKS_H
+#define FA_HOOKS_H
+
+#include "layout.h"
+
+/* 0: none. 1: RAW and arenas. 2: OBJ and MEM too. Any change, any number of times, with other
+ * threads allocating. */
+void hooks_set_level(int level);
+enum fa_free_design hooks_design(void);
+int hooks_displaced(void); /* another tool took away hooks that should be in place */
+
+#endif

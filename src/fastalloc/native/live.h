@@ -1,0 +1,54 @@
+/* The live table: samples that were not freed yet.
+ *
+ *   address --hash--> index (private, 4 bytes a slot) --> FA_LIVE slot (in the recording)
+ *
+ * Slots never move while a sample lives, so a reader needs no index, and the recording's pages
+ * are touched densely. The index is at most 1/8 full, and doubles as the filter in front of every
+ * free:
+ *
+ *   Law: while a block is in the table, its home slot in the index is not empty. (Linear probing:
+ *   an entry stands at or behind its home with no gap between; removal moves entries back into the
+ *   hole before the last of them is emptied.) So one 4-byte load of an empty home slot, without a
+ *   lock, proves that a block is no sample. The block's own thread wrote the entry before the
+ *   block's address could reach the thread that frees it.
+ */
+#ifndef FA_LIVE_H
+#define FA_LIVE_H
+
+#include <stdint.h>
+
+#include "recorder.h"
+
+struct live_index {
+    uint32_t shift; /* home slot = hash >> shift */
+    uint32_t mask;
+    uint32_t slots[]; /* 0: empty, else index into FA_LIVE */
+};
+
+extern struct live_index *live_index_current; /* never NULL */
+
+static inline uint64_t live_hash(uintptr_t address)
+{
+    return (uint64_t)(address >> 4) * 0x9E3779B97F4A7C15ull;
+}
+
+/* May this block be a sample? No lock. Wrong in one case of eight at most, and only with yes. */
+static inline int live_maybe(const void *block)
+{
+    const struct live_index *index = __atomic_load_n(&live_index_current, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&index->slots[live_hash((uintptr_t)block) >> index->shift], __ATOMIC_RELAXED) != 0;
+}
+
+int live_reset(void); /* 0 on success; lock held, as for all below */
+/* Adds a sample; `sample` without its address is what a slot shall hold. */
+void live_add(uintptr_t address, const struct fa_live *sample);
+/* Takes a sample out. 1 and the sample, or 0 when the block is none. */
+int live_take(uintptr_t address, struct fa_live *taken);
+/* Undoes a take: the block stays where it was (a realloc failed). */
+void live_restore(const struct fa_live *taken);
+/* Tells history and totals that a taken sample is gone for good. */
+void live_forget(const struct fa_live *taken);
+/* Drops all samples of a domain: their frees will not be seen any more. */
+void live_drop_domain(uint32_t domain);
+
+#endif

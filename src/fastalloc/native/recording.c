@@ -1,0 +1,318 @@
+#define _GNU_SOURCE
+#include "recording.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "raw_memory.h"
+#include "recorder.h"
+
+static const char *failed_step = "";
+
+const char *fa_error_step(void)
+{
+    return failed_step;
+}
+
+static fa_status fail(const char *step)
+{
+    failed_step = step;
+    return FA_ERROR_SYSTEM;
+}
+
+/* Capacities at scale 1: 4.5 MiB of file, of which a process touches what it uses. The live
+ * table then holds 8 GiB of live heap at an interval of 512 KiB before it is thinned. */
+static const struct {
+    uint32_t stride;
+    uint32_t capacity;
+    int scales;
+} plan[FA_REGION_COUNT] = {
+    [FA_THREADS] = {sizeof(struct fa_thread), 512, 0},
+    [FA_OPTIONS] = {1, 8192, 0},
+    [FA_STRINGS] = {1, 512 * 1024, 1},
+    [FA_FUNCTIONS] = {sizeof(struct fa_function), 8192, 1},
+    [FA_NODES] = {sizeof(struct fa_node), 32768, 1},
+    [FA_SITES] = {sizeof(struct fa_site), 8192, 1},
+    [FA_LIVE] = {sizeof(struct fa_live), 16384, 1},
+    [FA_FREED] = {sizeof(struct fa_freed), 2048, 1},
+    [FA_SPANS] = {sizeof(struct fa_span), 4096, 0},
+    [FA_PHASES] = {sizeof(struct fa_phase), 512, 0},
+    [FA_THREAD_NAMES] = {sizeof(struct fa_thread_name), 256, 0},
+    [FA_RECORDS] = {sizeof(struct fa_record), 1024, 1},
+    [FA_TIMELINE] = {sizeof(struct fa_tick), 600, 0},
+    [FA_TIMELINE_LONG] = {sizeof(struct fa_tick), 1440, 0},
+    [FA_EVENTS] = {sizeof(struct fa_event), 256, 0},
+};
+
+static uint64_t page_up(uint64_t bytes)
+{
+    return (bytes + FA_PAGE_BYTES - 1) & ~(uint64_t)(FA_PAGE_BYTES - 1);
+}
+
+static uint64_t lay_out(struct fa_region regions[FA_REGION_COUNT], uint32_t scale)
+{
+    uint64_t offset = FA_PAGE_BYTES;
+    for (int id = 0; id < FA_REGION_COUNT; id++) {
+        regions[id].offset = offset;
+        regions[id].stride = plan[id].stride;
+        regions[id].capacity = plan[id].capacity * (plan[id].scales ? scale : 1);
+        regions[id].used = 0;
+        offset += page_up((uint64_t)regions[id].stride * regions[id].capacity);
+    }
+    return offset;
+}
+
+void recording_bind(void)
+{
+    char *base = (char *)fa.header;
+#define BIND(member, id) fa.member = (void *)(base + REGION(id).offset)
+    BIND(threads, FA_THREADS);
+    BIND(strings, FA_STRINGS);
+    BIND(functions, FA_FUNCTIONS);
+    BIND(nodes, FA_NODES);
+    BIND(sites, FA_SITES);
+    BIND(live, FA_LIVE);
+    BIND(freed, FA_FREED);
+    BIND(spans, FA_SPANS);
+    BIND(phases, FA_PHASES);
+    BIND(thread_names, FA_THREAD_NAMES);
+    BIND(records, FA_RECORDS);
+    BIND(timeline, FA_TIMELINE);
+    BIND(timeline_long, FA_TIMELINE_LONG);
+    BIND(events, FA_EVENTS);
+#undef BIND
+}
+
+static uint64_t clock_ns(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+static char *put_number(char *at, uint64_t number)
+{
+    char digits[24];
+    int count = 0;
+    do digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10));
+    while (count) *at++ = digits[--count];
+    return at;
+}
+
+static void name_file(uint64_t start_time_ns)
+{
+    /* No printf: a forked child comes here with only async-signal-safe calls allowed. */
+    char *at = fa.path;
+    size_t length = strlen(fa.directory);
+    memcpy(at, fa.directory, length);
+    at += length;
+    memcpy(at, "/fastalloc-", 11);
+    at = put_number(at + 11, (uint64_t)getpid());
+    *at++ = '-';
+    at = put_number(at, start_time_ns / 1000000);
+    memcpy(at, ".recording", 11);
+}
+
+/* Field 22 of /proc/self/stat. The command (field 2) may hold anything, so start behind its
+ * last parenthesis. */
+static uint64_t process_start_ticks(void)
+{
+    char text[1024];
+    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (length <= 0) return 0;
+    text[length] = 0;
+    const char *at = strrchr(text, ')');
+    for (int field = 2; at && field < 22; field++) {
+        at = strchr(at, ' ');
+        if (at) at++;
+    }
+    uint64_t ticks = 0;
+    while (at && *at >= '0' && *at <= '9') ticks = ticks * 10 + (uint64_t)(*at++ - '0');
+    return ticks;
+}
+
+/* Opens a new file of our own, never one that somebody put there, and reserves its space: a
+ * full disk shows here, not as SIGBUS inside a hook. Async-signal-safe. */
+static int open_file(uint64_t bytes)
+{
+    int fd = open(fa.path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        failed_step = "creating the recording";
+        return -1;
+    }
+    int error = posix_fallocate(fd, 0, (off_t)bytes);
+    if (error) {
+        failed_step = "reserving disk space for the recording";
+        close(fd);
+        unlink(fa.path);
+        errno = error;
+        return -1;
+    }
+    return fd;
+}
+
+static void identify(struct fa_header *header)
+{
+    header->pid = (uint32_t)getpid();
+    header->parent_pid = (uint32_t)getppid();
+    header->process_start_ticks = process_start_ticks();
+}
+
+fa_status recording_create(const struct fa_config *config)
+{
+    if (strlen(config->directory) >= sizeof fa.directory) {
+        errno = ENAMETOOLONG;
+        return fail("naming the recording");
+    }
+    struct fa_header first;
+    memset(&first, 0, sizeof first);
+    first.file_bytes = lay_out(first.regions, config->scale);
+
+    strcpy(fa.directory, config->directory);
+    first.start_time_ns = clock_ns(CLOCK_REALTIME);
+    first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+    name_file(first.start_time_ns);
+    int fd = open_file(first.file_bytes);
+    if (fd < 0) return FA_ERROR_SYSTEM;
+
+    /* Reuse the range of an earlier recording where it is large enough (law 3). */
+    void *where = NULL;
+    int flags = MAP_SHARED;
+    if (fa.header && fa.mapped_bytes >= first.file_bytes) {
+        where = fa.header;
+        flags |= MAP_FIXED;
+    }
+    void *memory = mmap(where, first.file_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
+    int error = errno;
+    close(fd);
+    if (memory == MAP_FAILED) {
+        unlink(fa.path);
+        errno = error;
+        return fail("mapping the recording");
+    }
+    if (memory != fa.header) fa.mapped_bytes = first.file_bytes;
+
+    memcpy(first.magic, FA_MAGIC, 8);
+    first.layout_version = FA_LAYOUT_VERSION;
+    first.header_bytes = sizeof first;
+    first.mode = config->mode;
+    first.interval_bytes = config->interval_bytes;
+    first.max_frames = config->max_frames;
+    first.limit_bytes = config->limit_bytes;
+    first.state = FA_STATE_EMPTY;
+    first.next_span_id = 1;
+    identify(&first);
+    memcpy(memory, &first, sizeof first);
+    fa.header = memory;
+    recording_bind();
+
+    if (config->options) {
+        size_t length = strlen(config->options);
+        if (length > REGION(FA_OPTIONS).capacity) length = 0; /* never half a JSON text */
+        memcpy((char *)fa.header + REGION(FA_OPTIONS).offset, config->options, length);
+        REGION(FA_OPTIONS).used = length;
+    }
+    return FA_OK;
+}
+
+void recording_detach(void)
+{
+    struct fa_region regions[FA_REGION_COUNT];
+    memcpy(regions, fa.header->regions, sizeof regions);
+    void *memory = mmap(fa.header, fa.mapped_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (memory == MAP_FAILED) return; /* no memory: the file stays mapped, which is safe too */
+    memcpy(fa.header->regions, regions, sizeof regions); /* late hooks index by them */
+}
+
+/* --- what is in use, copied ------------------------------------------------------------- */
+
+static void copy_used(void *to, const void *from)
+{
+    const struct fa_header *header = from;
+    memcpy(to, from, header->header_bytes);
+    for (int id = 0; id < FA_REGION_COUNT; id++) {
+        const struct fa_region *region = &header->regions[id];
+        uint64_t used = region->used < region->capacity ? region->used : region->capacity;
+        memcpy((char *)to + region->offset, (const char *)from + region->offset, used * region->stride);
+    }
+}
+
+uint64_t fa_file_bytes(void)
+{
+    return fa.header ? fa.header->file_bytes : 0;
+}
+
+fa_status fa_copy_recording(char *to, size_t bytes)
+{
+    if (!fa.header || !fa.header->file_bytes) return FA_ERROR_STOPPED;
+    fa_lock();
+    int fits = bytes >= fa.header->file_bytes;
+    if (fits) {
+        copy_used(to, fa.header);
+        ((struct fa_header *)(void *)to)->sequence &= ~1u; /* whole: nobody else was inside */
+    }
+    fa_unlock();
+    return fits ? FA_OK : FA_ERROR_ARGUMENT;
+}
+
+/* --- fork ------------------------------------------------------------------------------- */
+
+static char *aside; /* the parent's state at the fork: private memory, so the child has it too */
+static size_t aside_bytes;
+
+int recording_copy_aside(void)
+{
+    aside_bytes = fa.header->file_bytes;
+    aside = raw_memory_map(aside_bytes);
+    if (!aside) return -1;
+    copy_used(aside, fa.header);
+    return 0;
+}
+
+void recording_drop_copy(void)
+{
+    raw_memory_unmap(aside, aside_bytes);
+    aside = NULL;
+}
+
+/* In the child, before anything else runs in it: a file of its own under the same addresses.
+ * Async-signal-safe. On failure anonymous memory takes the place, so that the child never
+ * writes into its parent's recording. */
+int recording_continue_in_child(void)
+{
+    struct fa_region regions[FA_REGION_COUNT];
+    memcpy(regions, fa.header->regions, sizeof regions); /* constant but for `used` */
+    uint64_t bytes = fa.header->file_bytes;
+    int fd = -1;
+    if (aside) {
+        name_file(clock_ns(CLOCK_REALTIME));
+        fd = open_file(bytes);
+    }
+    if (fd >= 0) {
+        void *memory = mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+        close(fd);
+        if (memory != MAP_FAILED) {
+            copy_used(fa.header, aside);
+            identify(fa.header);
+            return 0;
+        }
+        unlink(fa.path);
+    }
+    void *memory = mmap(fa.header, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+    if (memory == MAP_FAILED) return -2; /* the caller must not touch the mapping at all */
+    memcpy(fa.header->regions, regions, sizeof regions);
+    return -1;
+}

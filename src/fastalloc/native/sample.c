@@ -1,0 +1,169 @@
+#include "sample.h"
+
+#include <errno.h>
+
+#include "fastalloc.h"
+#include "live.h"
+#include "records.h"
+#include "sampler.h"
+#include "scopes.h"
+#include "sites.h"
+#include "stack.h"
+#include "threads.h"
+
+static int active(void)
+{
+    return __atomic_load_n(&fa.active, __ATOMIC_ACQUIRE);
+}
+
+uint64_t sample_due(size_t n)
+{
+    struct fa_thread *thread = fa_tls.slot;
+    if (thread == &fa_nobody || thread->generation != fa.generation) {
+        fa_nobody.left = -1;
+        fa_tls.slot = thread == &fa_nobody ? thread : &fa_nobody; /* a slot of an earlier recording */
+        thread = thread_slot();
+        if (!thread) return 0;
+        thread->count++;
+        if ((thread->left -= (int64_t)n) >= 0) return 0;
+    }
+    if (!active()) {
+        sampler_issue(thread, FA_DRAW_CAP - thread->left); /* look again then: it may be switched on */
+        return 0;
+    }
+    return sampler_refill(thread, fa.interval);
+}
+
+/* The stack and what to do with it, for samples and events alike. */
+struct captured {
+    struct raw_frame frames[FA_MAX_FRAMES];
+    int count;
+    int cut;
+    uint64_t hash;
+    fa_scope scope;
+};
+
+static void walk(struct captured *stack)
+{
+    stack->count = stack_walk_nopy(stack->frames, (int)fa.header->max_frames, &stack->hash, &stack->cut);
+    stack->scope = fa_context_scope();
+}
+
+/* Lock held. */
+static uint32_t intern(const struct captured *stack)
+{
+    if (stack->cut) fa_lose(FA_LOSS_DEEP_STACK);
+    if (stack->count <= 0) fa_lose(FA_LOSS_NO_STACK);
+    return stack_intern(stack->frames, stack->count, stack->hash, stack->cut);
+}
+
+/* The running context is the truth about the scope; the slot only follows it at the points that
+ * can be watched. Where it missed one (a context run in a pool's thread), it catches up here. */
+static void catch_up(struct fa_thread *slot, fa_scope scope)
+{
+    if (scope == FA_SCOPE_UNKNOWN) return;
+    if (slot->scope != scope || (!scope && slot->phase != fa.header->process_phase)) scope_enter(slot, scope);
+}
+
+static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, int domain)
+{
+    struct captured stack;
+    int saved = errno;
+    walk(&stack);
+    usage_refresh(1000000000ull);
+    fa_lock();
+    struct fa_thread *slot = fa_tls.slot;
+    if (active() && slot != &fa_nobody && slot->generation == fa.generation) {
+        catch_up(slot, stack.scope);
+        uint64_t now = fa_now_ns();
+        uint32_t site = site_intern(intern(&stack), (uint32_t)domain);
+        struct fa_live sample = {
+            .size = size,
+            .weight = weight,
+            .time_ns = now,
+            .site = site,
+            .span = slot->span,
+            .phase = slot->phase,
+            .tid = slot->tid,
+            .thread_name = slot->name,
+            .domain = (uint32_t)domain,
+        };
+        fa.sites[site].total_bytes += weight;
+        fa.sites[site].total_count_q16 += sampler_count_q16(size, weight);
+        fa.header->samples++;
+        fa.header->updated_ns = now;
+        live_add((uintptr_t)block, &sample);
+        timeline_tick(now);
+        if (UNLIKELY(__atomic_load_n(&fa.header->control, __ATOMIC_RELAXED) != FA_CONTROL_RUN)) {
+            event_write(FA_EVENT_CONTROL, fa.header->control, 0, 0);
+            __atomic_store_n(&fa.active, 0, __ATOMIC_RELEASE);
+        }
+    }
+    fa_unlock();
+    errno = saved;
+}
+
+void sample_take(const void *block, size_t n, uint64_t interval, int domain)
+{
+    if (fa_tls.busy || fa_tls.locked) { /* a signal handler on top of ourselves */
+        fa_lose(FA_LOSS_REENTRANT);
+        return;
+    }
+    fa_tls.busy = 1;
+    record(block, n, sampler_weight(n, interval), domain);
+    fa_tls.busy = 0;
+}
+
+int sample_out(const void *block, struct fa_live *taken)
+{
+    if (fa_tls.locked || !fa.header) return 0;
+    int saved = errno;
+    fa_lock();
+    int was = live_take((uintptr_t)block, taken);
+    fa_unlock();
+    errno = saved;
+    return was;
+}
+
+void sample_out_done(const struct fa_live *taken, int gone)
+{
+    int saved = errno;
+    fa_lock();
+    if (gone) live_forget(taken);
+    else live_restore(taken);
+    fa_unlock();
+    errno = saved;
+}
+
+void sample_failed(size_t n, int domain)
+{
+    if (!active() || fa_tls.busy || fa_tls.locked || !fa.header) return;
+    struct captured stack;
+    int saved = errno;
+    fa_tls.busy = 1;
+    walk(&stack);
+    usage_refresh(1000000);
+    fa_lock();
+    if (active()) event_write(FA_EVENT_FAILED_ALLOCATION, n, (uint64_t)domain, intern(&stack));
+    fa_unlock();
+    fa_tls.busy = 0;
+    errno = saved;
+}
+
+void sample_arena(const void *arena, size_t n)
+{
+    if (!active() || fa_tls.busy || fa_tls.locked) return;
+    __atomic_fetch_add(&fa.header->arena_bytes, n, __ATOMIC_RELAXED);
+    if (fa.header->mode != FA_MODE_STANDBY || !thread_slot()) return;
+    fa_tls.busy = 1;
+    record(arena, n, n, FA_DOMAIN_ARENA);
+    fa_tls.busy = 0;
+}
+
+void sample_arena_freed(const void *arena, size_t n)
+{
+    struct fa_live taken;
+    if (!fa.header) return;
+    __atomic_fetch_sub(&fa.header->arena_bytes, n, __ATOMIC_RELAXED);
+    if (live_maybe(arena) && sample_out(arena, &taken)) sample_out_done(&taken, 1);
+}

@@ -1,0 +1,27 @@
+/* The rare path of a hook: one allocation becomes a sample, or stops being one.
+ *
+ * None of these allocates, calls Python, or keeps the lock on return; errno survives.
+ */
+#ifndef FA_SAMPLE_H
+#define FA_SAMPLE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "recorder.h"
+
+/* The countdown is used up (or the thread is unknown yet): registers, refills. The interval under
+ * which this allocation is to be a sample; 0: it is none. */
+uint64_t sample_due(size_t n);
+void sample_take(const void *block, size_t n, uint64_t interval, int domain);
+
+/* Before the original frees or moves a block: out of the live table. 1 if it was a sample. */
+int sample_out(const void *block, struct fa_live *taken);
+/* After: `gone`, or still where it was. */
+void sample_out_done(const struct fa_live *taken, int gone);
+
+void sample_failed(size_t n, int domain); /* the original returned NULL */
+void sample_arena(const void *arena, size_t n);
+void sample_arena_freed(const void *arena, size_t n);
+
+#endif

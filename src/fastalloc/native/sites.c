@@ -1,0 +1,162 @@
+#include "sites.h"
+
+#include <string.h>
+
+#include "id_index.h"
+#include "raw_memory.h"
+#include "recorder.h"
+#include "strings.h"
+
+/* Code objects seen lately: a direct-mapped cache, since the functions' table is the truth. */
+#define KEYS 4096
+struct code_key {
+    const void *code;
+    const void *line_table;
+    uint32_t function;
+};
+
+/* Whole stacks seen lately, direct-mapped by hash; most samples end here. */
+#define CACHED_STACKS 2048
+struct cached_stack {
+    uint64_t hash;
+    uint32_t node;
+    uint32_t count;
+};
+
+static struct code_key *keys;
+static struct cached_stack *cached;
+static struct id_index functions_index, nodes_index, sites_index;
+
+static uint32_t function_hash(uint32_t name, uint32_t file, int32_t first_line, uint32_t table)
+{
+    return hash_mix(((uint64_t)name << 32 | file) * 31 + (uint64_t)(uint32_t)first_line * 0x10001 + table);
+}
+
+static uint32_t node_hash(uint32_t parent, uint32_t function, int32_t lasti)
+{
+    return hash_mix(((uint64_t)parent << 32 | function) + (uint64_t)(uint32_t)lasti * 0x9FB21C651E98DF25ull);
+}
+
+static uint32_t site_hash(uint32_t node, uint32_t domain)
+{
+    return hash_mix((uint64_t)node * 8 + domain);
+}
+
+static uint32_t hash_of_function(uint32_t id)
+{
+    const struct fa_function *f = &fa.functions[id];
+    return function_hash(f->name, f->file, f->first_line, f->reserved);
+}
+
+static uint32_t hash_of_node(uint32_t id)
+{
+    return node_hash(fa.nodes[id].parent, fa.nodes[id].function, fa.nodes[id].lasti);
+}
+
+static uint32_t hash_of_site(uint32_t id)
+{
+    return site_hash(fa.sites[id].node, fa.sites[id].domain);
+}
+
+int sites_reset(void)
+{
+    if (!keys) keys = raw_memory_map(KEYS * sizeof *keys);
+    if (!cached) cached = raw_memory_map(CACHED_STACKS * sizeof *cached);
+    if (!keys || !cached) return -1;
+    memset(keys, 0, KEYS * sizeof *keys);
+    memset(cached, 0, CACHED_STACKS * sizeof *cached);
+    REGION(FA_FUNCTIONS).used = REGION(FA_NODES).used = REGION(FA_SITES).used = 1;
+    return id_index_reset(&functions_index, 512, hash_of_function) |
+           id_index_reset(&nodes_index, 2048, hash_of_node) | id_index_reset(&sites_index, 512, hash_of_site);
+}
+
+static uint32_t function_intern(const struct raw_frame *frame)
+{
+    struct code_names names;
+    stack_names_nopy(frame, &names);
+    uint32_t name = string_intern(names.function, names.function_bytes);
+    uint32_t file = string_intern(names.file, names.file_bytes);
+    uint32_t hash = function_hash(name, file, names.first_line, names.line_table_hash);
+    uint32_t id;
+    for (id_probe probe = id_index_probe(&functions_index, hash); (id = id_index_next(&functions_index, &probe));) {
+        const struct fa_function *f = &fa.functions[id];
+        if (f->name == name && f->file == file && f->first_line == names.first_line &&
+            f->reserved == names.line_table_hash)
+            return id;
+    }
+    struct fa_region *region = &REGION(FA_FUNCTIONS);
+    if (region->used >= region->capacity) {
+        fa_lose(FA_LOSS_FUNCTIONS);
+        return 0;
+    }
+    id = (uint32_t)region->used;
+    fa.functions[id] = (struct fa_function){name, file, names.first_line, names.line_table_hash};
+    region->used++;
+    id_index_insert(&functions_index, hash, id);
+    return id;
+}
+
+static uint32_t function_of(const struct raw_frame *frame)
+{
+    struct code_key *key = &keys[hash_mix((uintptr_t)frame->code >> 4) % KEYS];
+    if (key->code == frame->code && key->line_table == frame->line_table && key->function) return key->function;
+    key->code = frame->code;
+    key->line_table = frame->line_table;
+    key->function = function_intern(frame);
+    return key->function;
+}
+
+static uint32_t child_of(uint32_t parent, uint32_t function, const struct raw_frame *frame)
+{
+    int32_t lasti = frame ? frame->lasti : -1;
+    uint32_t hash = node_hash(parent, function, lasti);
+    uint32_t id;
+    for (id_probe probe = id_index_probe(&nodes_index, hash); (id = id_index_next(&nodes_index, &probe));)
+        if (fa.nodes[id].parent == parent && fa.nodes[id].function == function && fa.nodes[id].lasti == lasti)
+            return id;
+    struct fa_region *region = &REGION(FA_NODES);
+    if (region->used >= region->capacity) {
+        fa_lose(FA_LOSS_NODES);
+        return 0;
+    }
+    id = (uint32_t)region->used;
+    fa.nodes[id] = (struct fa_node){parent, function, frame ? stack_line_nopy(frame) : 0, lasti};
+    region->used++;
+    id_index_insert(&nodes_index, hash, id);
+    return id;
+}
+
+uint32_t stack_intern(const struct raw_frame *frames, int count, uint64_t hash, int cut)
+{
+    if (count <= 0) return 0;
+    struct cached_stack *entry = &cached[hash % CACHED_STACKS];
+    if (entry->hash == hash && entry->count == (uint32_t)count && entry->node) return entry->node;
+
+    uint32_t node = cut ? child_of(0, 0, NULL) : 0; /* the pseudo frame "the stack was cut here" */
+    for (int i = count - 1; i >= 0; i--) {
+        uint32_t child = child_of(node, function_of(&frames[i]), &frames[i]);
+        if (!child) return node; /* table full: the part that was known, counted as a loss */
+        node = child;
+    }
+    *entry = (struct cached_stack){hash, node, (uint32_t)count};
+    return node;
+}
+
+uint32_t site_intern(uint32_t node, uint32_t domain)
+{
+    uint32_t hash = site_hash(node, domain);
+    uint32_t id;
+    if (!node && !domain) return 0;
+    for (id_probe probe = id_index_probe(&sites_index, hash); (id = id_index_next(&sites_index, &probe));)
+        if (fa.sites[id].node == node && fa.sites[id].domain == domain) return id;
+    struct fa_region *region = &REGION(FA_SITES);
+    if (region->used >= region->capacity) {
+        fa_lose(FA_LOSS_SITES);
+        return 0;
+    }
+    id = (uint32_t)region->used;
+    fa.sites[id] = (struct fa_site){.node = node, .domain = domain, .held.peak = fa.header->peak};
+    region->used++;
+    id_index_insert(&sites_index, hash, id);
+    return id;
+}

@@ -1,0 +1,122 @@
+#include "cpython_frames.h"
+
+#include "recorder.h"
+#include "fastalloc.h"
+#include "stack.h"
+#include "scopes.h"
+
+#include <string.h>
+
+static inline void mix(uint64_t *hash, uint64_t value)
+{
+    *hash = (*hash ^ value) * 0x9FB21C651E98DF25ull;
+    *hash ^= *hash >> 29;
+}
+
+static PyThreadState *walkable_state(void)
+{
+    if (!__atomic_load_n(&fa.walk, __ATOMIC_RELAXED)) return NULL;
+    return own_thread_state();
+}
+
+int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut)
+{
+    PyThreadState *state = walkable_state();
+    uint64_t mixed = 0x51ED270B;
+    int count = 0;
+    *cut = 0;
+    if (!state) return -1;
+    for (struct _PyInterpreterFrame *frame = newest_frame(state); frame; frame = frame->previous) {
+        int lasti;
+        PyCodeObject *code = frame_code(frame, &lasti);
+        if (!code) continue;
+        if (count == capacity) {
+            *cut = 1;
+            break;
+        }
+        frames[count++] = (struct raw_frame){code, code->co_linetable, lasti};
+        mix(&mixed, (uintptr_t)code + ((uint64_t)(uint32_t)lasti << 40) + (uint32_t)(uintptr_t)code->co_linetable);
+    }
+    mix(&mixed, (uint64_t)*cut);
+    *hash = mixed ? mixed : 1;
+    return count;
+}
+
+int32_t stack_line_nopy(const struct raw_frame *frame)
+{
+    return code_line((PyCodeObject *)frame->code, frame->lasti);
+}
+
+static size_t utf8_nopy(PyObject *text, char *to, size_t capacity)
+{
+    if (!text || !PyUnicode_Check(text)) return 0;
+#if PY_VERSION_HEX < 0x030c0000
+    if (!PyUnicode_IS_READY(text)) return 0;
+#endif
+    Py_ssize_t length = PyUnicode_GET_LENGTH(text);
+    int kind = (int)PyUnicode_KIND(text);
+    const void *data = PyUnicode_DATA(text);
+    size_t used = 0;
+    for (Py_ssize_t i = 0; i < length && used + 4 <= capacity; i++) {
+        uint32_t c = PyUnicode_READ(kind, data, i);
+        if (c >= 0xD800 && c < 0xE000) c = 0xFFFD; /* surrogates have no UTF-8 */
+        if (c == 0) c = 0xFFFD;
+        if (c < 0x80) {
+            to[used++] = (char)c;
+        } else if (c < 0x800) {
+            to[used++] = (char)(0xC0 | c >> 6);
+            to[used++] = (char)(0x80 | (c & 63));
+        } else if (c < 0x10000) {
+            to[used++] = (char)(0xE0 | c >> 12);
+            to[used++] = (char)(0x80 | ((c >> 6) & 63));
+            to[used++] = (char)(0x80 | (c & 63));
+        } else {
+            to[used++] = (char)(0xF0 | c >> 18);
+            to[used++] = (char)(0x80 | ((c >> 12) & 63));
+            to[used++] = (char)(0x80 | ((c >> 6) & 63));
+            to[used++] = (char)(0x80 | (c & 63));
+        }
+    }
+    return used;
+}
+
+void stack_names_nopy(const struct raw_frame *frame, struct code_names *names)
+{
+    PyCodeObject *code = (PyCodeObject *)frame->code;
+    names->function_bytes =
+        utf8_nopy(code->co_qualname ? code->co_qualname : code->co_name, names->function, sizeof names->function);
+    names->file_bytes = utf8_nopy(code->co_filename, names->file, sizeof names->file);
+    names->first_line = code->co_firstlineno;
+    uint32_t hash = 2166136261u;
+    const unsigned char *table = (const unsigned char *)PyBytes_AS_STRING(code->co_linetable);
+    for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(code->co_linetable); i++) hash = (hash ^ table[i]) * 16777619u;
+    names->line_table_hash = hash;
+}
+
+/* --- the scope that the running context names -------------------------------------------- */
+
+static PyTypeObject *scope_type;
+static size_t scope_offset;
+static PyObject *scope_variable;
+static int32_t scope_variable_hash;
+
+void fa_watch_scopes(void *type, size_t offset, void *context_variable, int64_t hash)
+{
+    scope_type = type;
+    scope_offset = offset;
+    scope_variable_hash = hamt_hash((Py_hash_t)hash);
+    scope_variable = context_variable;
+}
+
+fa_scope fa_context_scope(void)
+{
+    PyThreadState *state = walkable_state();
+    if (!state || !scope_variable) return FA_SCOPE_UNKNOWN;
+    PyObject *value = context_value(state, scope_variable, scope_variable_hash);
+    PyTypeObject *type = value ? Py_TYPE(value) : NULL;
+    while (type && type != scope_type) type = type->tp_base;
+    if (!type) return 0;
+    fa_scope scope;
+    memcpy(&scope, (const char *)value + scope_offset, sizeof scope);
+    return scope;
+}

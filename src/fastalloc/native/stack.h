@@ -1,0 +1,34 @@
+/* The Python stack of the calling thread, read from the interpreter's own frames.
+ *
+ * `_nopy`: makes no call that could allocate, take a lock, raise or run Python. Pointers are
+ * borrowed: they are valid while the frames they came from are, that is, until the hook returns.
+ */
+#ifndef FA_STACK_H
+#define FA_STACK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct raw_frame {
+    const void *code;
+    const void *line_table; /* tells a code object from a later one at the same address */
+    int32_t lasti;
+};
+
+/* Fills `frames` leaf first. Returns how many; -1: this thread has no Python stack now. `cut`:
+ * there were more. `hash`: of the frames returned. */
+int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut);
+
+int32_t stack_line_nopy(const struct raw_frame *frame);
+
+struct code_names {
+    char function[512]; /* qualified name, UTF-8 */
+    char file[1024];
+    size_t function_bytes;
+    size_t file_bytes;
+    int32_t first_line;
+    uint32_t line_table_hash;
+};
+void stack_names_nopy(const struct raw_frame *frame, struct code_names *names);
+
+#endif

@@ -1,0 +1,296 @@
+"""start, stop and everything that acts on the recording of this process.
+
+Laws: nothing here raises into the app except for a caller's own mistake in `start`, `configure`
+(ConfigError, a ValueError) and what reads (`read`, `snapshot`, `write_dump`). What cannot work here
+(an unsupported interpreter, a full disk) is warned of once, and `status` says why.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from fastalloc import config
+
+try:
+    from fastalloc import _core
+except ImportError as error:  # not compiled for this interpreter, or a second interpreter in it
+    _core = None  # type: ignore[assignment]
+    _core_missing = f"the compiled core cannot be loaded ({error})"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastalloc.recording.snapshot import Snapshot
+
+_configured: dict[str, object] = {}
+_config: config.Config | None = None
+_reason = "not started"
+_limit_source = "none"
+_warned = False
+_exit_registered = False
+_serving = False
+_mode_when_enabled = "light"
+
+
+class Status:
+    """What the recorder does now, and why. Attributes:
+
+    active: bool, samples are being taken. state: "running", "stopped", "exited" or "empty".
+    mode: str. reason: str, why nothing is recorded, "" while recording. recording: path of this
+    process's recording, "" before the first start. interval_bytes, samples, live_bytes, rss_bytes,
+    cgroup_bytes, limit_bytes: int. limit_source: where the limit was found. free_design: "divert" or
+    "filter". options, sources: each option's value, and where it came from.
+    """
+
+    active = False
+    state = "empty"
+    mode = "disabled"
+    reason = ""
+    recording = ""
+    pid = 0
+    interval_bytes = 0
+    samples = 0
+    live_bytes = 0
+    rss_bytes = 0
+    cgroup_bytes = 0
+    limit_bytes = 0
+    limit_source = ""
+    free_design = ""
+    hooks_displaced = False
+
+    def __init__(self) -> None:
+        state = _core.state() if _core else None
+        self.__dict__.update(state or {})
+        self.options: dict[str, object] = _config.to_dict() if _config else {}
+        self.sources: dict[str, str] = dict(_config.sources) if _config else {}
+        self.limit_source = _limit_source
+        if not self.active:
+            self.reason = _reason if self.mode != "disabled" or not state else "disabled"
+            self.mode = "disabled"
+        elif self.hooks_displaced:
+            self.reason = "another tool removed the hooks: frees are not seen any more"
+
+    def to_dict(self) -> dict[str, object]:
+        """All attributes, fit for JSON."""
+        return dict(self.__dict__)
+
+    def __repr__(self) -> str:
+        return f"<fastalloc {self.mode}: {self.reason or self.recording}>"
+
+
+def start(mode: str | None = None, **options: object) -> None:
+    """Start recording this process, in a new file. Does nothing when recording is on already.
+
+    mode: "standby", "light" (default), "aggressive", "targeted" or "disabled"; other options as in
+    `fastalloc.config.OPTIONS` (docs/options.md). Raises ConfigError (a ValueError) for an unknown or
+    wrong option. Where recording cannot work it warns once and the app runs on; `status().reason`
+    says why. Costs a few milliseconds.
+    """
+    global _config, _reason
+    if mode is not None:
+        options["mode"] = mode
+    resolved = config.resolve(options, _configured)
+    if _core and _core.is_active():
+        return
+    if resolved.mode == "disabled":
+        _reason = "disabled"
+        return
+    reason = _core_missing if _core is None else _core.unsupported()
+    if reason is None:
+        reason = _try_to_start(resolved)
+    if reason:
+        _reason = reason
+        _warn(reason)
+    else:
+        _reason = ""
+        _config = resolved
+
+
+def _try_to_start(resolved: config.Config) -> str | None:
+    """None when recording is on, else the reason why not."""
+    global _exit_registered, _serving, _limit_source
+    from fastalloc import limits, spans, threads
+
+    limit, _limit_source = limits.find(resolved.memory_limit_bytes)
+    options = {
+        "options": resolved.to_dict(),
+        "sources": resolved.sources,
+        "limit_source": _limit_source,
+        "program": _program(),
+    }
+    try:
+        config.prepare_directory(resolved.dir)
+        _core.start(
+            directory=os.fsencode(resolved.dir),
+            options=_json(options).encode(),
+            mode=resolved.mode,
+            interval_bytes=resolved.interval_bytes,
+            max_frames=resolved.max_frames,
+            scale=resolved.scale,
+            cgroup_usage_path=os.fsencode(limits.cgroup_usage_path()),
+            limit_bytes=limit,
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        return str(error)
+    _serving = False
+    spans.watch_switches()
+    threads.name_threads()
+    if not _exit_registered:
+        atexit.register(_at_exit)
+        _exit_registered = True
+    return None
+
+
+def _json(value: object) -> str:
+    """JSON of dicts, texts and integers. The json module would take 3 ms of every start."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_json(str(k))}: {_json(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, int):
+        return str(int(value))
+    text = str(value).encode("utf-8", "replace").decode()
+    return '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in text) + '"'
+
+
+def _program() -> str:
+    """What runs, without its arguments: they may hold secrets."""
+    main = sys.modules.get("__main__")
+    return str(getattr(main, "__file__", None) or (sys.argv[0] if sys.argv else ""))
+
+
+def _warn(reason: str) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        import warnings
+
+        warnings.warn(f"fastalloc is not recording: {reason}", RuntimeWarning, stacklevel=3)
+
+
+def _at_exit() -> None:
+    if _core.is_active():
+        _core.stop(at_exit=True)
+
+
+def stop() -> None:
+    """Stop recording: take all hooks away and close the recording, which stays on disk.
+
+    Does nothing when nothing is recorded.
+    """
+    global _reason
+    if _core is None:
+        return
+    try:
+        _core.stop()
+    except RuntimeError:
+        return
+    _reason = "stopped"
+
+
+def status() -> Status:
+    """What the recorder does now, in which mode, where its recording is, and if not, why."""
+    return Status()
+
+
+def configure(options: Mapping[str, object]) -> None:
+    """Set options in the manner of logging.config.dictConfig.
+
+    Before `start`: the values it shall use where no argument and no environment variable says
+    otherwise. While recording: `mode` and `interval_bytes` take effect at once, with other threads
+    allocating; the other options belong to the next `start`. Raises ConfigError (a ValueError), and
+    then changes nothing.
+    """
+    checked = config.check(options)
+    _configured.update(checked)
+    if _core is None or _config is None or not _core.is_active():
+        return
+    if "mode" in checked or "interval_bytes" in checked:
+        mode = str(checked.get("mode", _core.state()["mode"]))
+        _switch(mode, checked.get("interval_bytes"))
+
+
+def _switch(mode: str, interval_bytes: object = None) -> None:
+    assert _config is not None
+    interval = interval_bytes if isinstance(interval_bytes, int) else config.INTERVALS[mode]
+    _core.set_mode(mode, interval)
+    for name, value in (("mode", mode), ("interval_bytes", interval)):
+        setattr(_config, name, value)
+        _config.sources[name] = "configure"
+
+
+def disable() -> None:
+    """Switch recording off while the program runs: all hooks go. The recording stays readable, and
+    `enable` goes on with it."""
+    global _mode_when_enabled, _reason
+    if _core is not None and _config is not None and _core.is_active():
+        _mode_when_enabled = _core.state()["mode"]
+        _switch("disabled", _core.state()["interval_bytes"])
+        _reason = "disabled"
+
+
+def enable(mode: str | None = None) -> None:
+    """Switch recording on again after `disable` (in `mode`, by default the one it was in), or start.
+
+    What was alive before is not known any more: the live heap begins empty.
+    """
+    if _core is None or _config is None or (_core.state() or {}).get("state") != "running":
+        start(mode)
+    elif not _core.is_active():
+        _switch(str(config.check({"mode": mode or _mode_when_enabled})["mode"]))
+
+
+def serving() -> None:
+    """Start-up is over: what runs outside all spans counts for the phase "serving" from here on.
+
+    Called by the middlewares at their first request. Costs nothing after the first call.
+    """
+    global _serving
+    if not _serving and _core is not None and _core.is_active():
+        _serving = True
+        _core.set_process_phase("serving")
+
+
+def read(path: str | os.PathLike[str]) -> Snapshot:
+    """Read a recording or a dump, of a live or a dead process. Raises RecordingError (a ValueError)
+    with one line that says what is wrong. Needs numpy. A few milliseconds."""
+    from fastalloc.recording.reader import read as read_recording
+
+    return read_recording(path)
+
+
+def snapshot() -> Snapshot:
+    """A consistent copy of this process's recording, in memory. RuntimeError when nothing was ever
+    recorded. Needs numpy. A few milliseconds."""
+    _require_recording()
+    return read(_core.state()["recording"])
+
+
+def write_dump(reason: str = "manual") -> str:
+    """Write a dump: a folder beside the recordings with a copy of the recording and state.json.
+
+    Returns its path. RuntimeError when nothing was ever recorded, OSError when the disk refuses.
+    A reader never sees half a dump. Takes a few milliseconds.
+    """
+    _require_recording()
+    from fastalloc import dumps
+
+    return dumps.write(reason, _core.state(), _core.copy_recording(), status().to_dict())
+
+
+def _require_recording() -> None:
+    state = _core.state() if _core else None
+    if not state or not state["recording"]:
+        raise RuntimeError(f"nothing is recorded ({_reason}); call fastalloc.start() first")
+
+
+def autostart() -> None:
+    """Start when FASTALLOC_MODE is set. Never raises: a wrong value is warned of."""
+    if os.environ.get("FASTALLOC_MODE"):
+        try:
+            start()
+        except config.ConfigError as error:
+            global _reason
+            _reason = str(error)
+            _warn(str(error))

@@ -1,0 +1,218 @@
+"""Spans and phases as context managers and decorators, and what keeps them exact.
+
+A scope (an open span or phase) belongs to a context (`contextvars`). Whatever switches contexts on
+a thread must be told to the core, so that each allocation counts for the right scope:
+
+- asyncio's tasks: a dict watcher on asyncio's note of running tasks (3.12 on); on 3.11 the event
+  loop's handles are wrapped.
+- greenlets: greenlet's own trace function.
+- whatever else runs code in another context (a thread pool): each sample reads the running context
+  itself, so samples are right, and the exact counters catch up at the next sample.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from fastalloc import _core
+    from fastalloc._core import Phase, Span
+except ImportError:
+    from fastalloc.inactive import Phase, Span  # type: ignore[assignment]
+
+    _core = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False  # the capture wing does without typing at run time: it takes 5 ms to import
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator
+    from typing import Any, TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class span(Span):  # noqa: N801  (used like a function)
+    """One unit of work: a request, a task, a job. Everything allocated in it counts for it.
+
+        with fastalloc.span("GET /orders/", user_count=3) as current:
+            ...
+            current.rename("GET /orders/{id}/")
+
+        @fastalloc.span("import_orders")
+        async def import_orders(): ...
+
+    name: a route template or task name, never a raw path: the recording keeps some 1,000 names.
+    attributes: shown with the span as `key=value`, 127 bytes in all. They are written to disk as
+    they are: give no secrets.
+
+    As a decorator: a new span at each call, of functions, coroutine functions, generators and
+    async generators alike (there, only their own steps count).
+
+    Nests; an inner span has the outer one as its parent. Exact across threads, asyncio tasks and
+    greenlets: child tasks inherit it with their context. Costs well under 1 us at each side, and
+    nothing when recording is off. Never raises.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, function: Function) -> Function:
+        name, attributes = self.name, self.attributes
+        return _decorate(function, lambda: span(name, **attributes))
+
+
+class phase(Phase):  # noqa: N801
+    """A named stretch of a span, or of the process outside all spans.
+
+        with fastalloc.phase("render"):
+            ...
+
+    The recording keeps exact allocation counts and bytes for each (span name, phase name), and a
+    record of each finished phase: duration, allocations, change of the live heap, RSS. Also a
+    decorator, like `span`. Costs well under 1 us at each side. Never raises.
+    """
+
+    __slots__ = ()
+
+    def __call__(self, function: Function) -> Function:
+        name = self.name
+        return _decorate(function, lambda: phase(name))
+
+
+def checkpoint(name: str) -> None:
+    """Record an instant: time, the span's allocations so far, live heap, RSS, cgroup usage.
+
+    Costs 2 to 5 us, most of it reading RSS. Never raises.
+    """
+    if _core is not None:
+        _core.checkpoint(name)
+
+
+def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
+    import functools
+    import inspect
+
+    wrapper: Any
+    if inspect.isasyncgenfunction(function):
+
+        async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            steps = function(*args, **kwargs)
+            with make() as scope:
+                step = steps.__anext__()
+                try:
+                    while True:
+                        try:
+                            item = await step
+                        except StopAsyncIteration:
+                            return
+                        scope.suspend()
+                        try:
+                            sent = yield item
+                        except GeneratorExit:
+                            scope.resume()
+                            await steps.aclose()
+                            raise
+                        except BaseException as error:
+                            scope.resume()
+                            step = steps.athrow(error)
+                        else:
+                            scope.resume()
+                            step = steps.asend(sent)
+                finally:
+                    await steps.aclose()
+
+    elif inspect.isgeneratorfunction(function):
+
+        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            steps = function(*args, **kwargs)
+            with make() as scope:
+                step, argument = steps.send, None
+                while True:
+                    try:
+                        item = step(argument)
+                    except StopIteration as stop:
+                        return stop.value
+                    scope.suspend()
+                    try:
+                        argument = yield item
+                        step = steps.send
+                    except GeneratorExit:
+                        scope.resume()
+                        steps.close()
+                        raise
+                    except BaseException as error:
+                        step, argument = steps.throw, error
+                    scope.resume()
+
+    elif inspect.iscoroutinefunction(function):
+
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with make():
+                return await function(*args, **kwargs)
+
+    else:
+
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with make():
+                return function(*args, **kwargs)
+
+    return functools.wraps(function)(wrapper)  # type: ignore[return-value]
+
+
+# --- what switches contexts -----------------------------------------------------------------------
+
+
+def watch_switches() -> None:
+    """Follow asyncio and greenlets from the first scope on at which they are imported."""
+    _core.set_switch_watcher(_Watcher())
+
+
+class _Watcher:
+    """Called before each scope opens; True once there is nothing left to watch for."""
+
+    def __init__(self) -> None:
+        self.asyncio_watched = False
+        self.traced_threads: Any = None
+
+    def __call__(self) -> bool:
+        modules = sys.modules
+        if not self.asyncio_watched and "asyncio.events" in modules and "asyncio.tasks" in modules:
+            self.asyncio_watched = True
+            _watch_asyncio(modules["asyncio.events"], modules["asyncio.tasks"])
+        if "greenlet" in modules:
+            _trace_greenlets(modules["greenlet"])
+        return False
+
+
+def _watch_asyncio(events: Any, tasks: Any) -> None:
+    running = getattr(tasks, "_current_tasks", None)
+    if type(running) is dict and _core.watch_tasks(running):
+        return
+    handle = events.Handle
+    original = handle._run
+    if getattr(original, "fastalloc_wrapped", False):
+        return
+
+    def _run(self: Any) -> Any:
+        return _core.run_in_scope(self._context, original, self)
+
+    _run.fastalloc_wrapped = True  # type: ignore[attr-defined]
+    handle._run = _run
+
+
+def _trace_greenlets(greenlet: Any) -> None:
+    """A thread's greenlets are traced from its first scope on; its own tracer stays called."""
+    try:
+        previous = greenlet.gettrace()
+    except AttributeError:  # half imported, or without tracing
+        return
+    if previous is _core.follow_context or getattr(previous, "fastalloc_tracer", False):
+        return
+    if previous is None:
+        greenlet.settrace(_core.follow_context)
+        return
+
+    def tracer(event: str, switched: Any) -> None:
+        _core.follow_context()
+        previous(event, switched)
+
+    tracer.fastalloc_tracer = True  # type: ignore[attr-defined]
+    greenlet.settrace(tracer)
