@@ -155,12 +155,15 @@ def _frame(function: str, file: str, line: int) -> FrameKey:
 
 def _span_names(snapshot: Snapshot) -> dict[int, str]:
     """Return the names of all spans that the recording still knows, by id."""
-    names: dict[int, str] = {}
-    for span_id, name in _columns(snapshot.records, "span_id", "span_name"):
-        names[span_id] = name
+    names = {0: NO_SPAN}
+    for records in (snapshot.records, snapshot.checkpoints):
+        for kind, span_id, name, span_name in _columns(
+            records, "kind", "span_id", "name", "span_name"
+        ):
+            if span_name or kind == "span":
+                names.setdefault(span_id, span_name or name)
     for span_id, name in _columns(snapshot.spans, "id", "name"):
-        names[span_id] = name
-    names[0] = NO_SPAN
+        names.setdefault(span_id, name)
     return names
 
 

@@ -92,16 +92,17 @@ def anchors_of(snapshot: Snapshot) -> list[Anchor]:
     ]
     header = snapshot.header
     if not header["at_peak"] and header["high_water_bytes"]:
-        anchors.append(Anchor(int(header["high_water_ns"]), int(header["high_water_bytes"]), None))
-    now = max([int(header["updated_ns"]), *(anchor.time_ns for anchor in anchors)])
+        anchors.append(Anchor(header["high_water_ns"], header["high_water_bytes"], None))
+    end_ns = int(snapshot.duration_seconds * 1e9)
+    now = max([end_ns, header["updated_ns"], *(anchor.time_ns for anchor in anchors)])
     anchors.sort(key=lambda anchor: anchor.time_ns)
-    anchors.append(Anchor(now, int(snapshot.live_bytes), int(snapshot.rss_bytes)))
+    anchors.append(Anchor(now, snapshot.live_bytes, snapshot.rss_bytes))
     return anchors
 
 
 def has_forgotten(snapshot: Snapshot) -> bool:
     """Tell whether samples were freed that the ring does not hold any more."""
-    return int(snapshot.header["freed"]) > len(snapshot.freed)
+    return snapshot.header["freed"] > len(snapshot.freed)
 
 
 def write_history(

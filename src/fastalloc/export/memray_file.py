@@ -96,7 +96,7 @@ def _header(
     return Header(
         format=format,
         kind=kind,
-        python_version=max(FIRST_PYTHON, int(snapshot.header["python_version"])),
+        python_version=max(FIRST_PYTHON, snapshot.header["python_version"]),
         records=records,
         frames=len(frames),
         start_ms=start_ms,
@@ -127,7 +127,7 @@ def library_folders(frames: Sequence[FrameKey]) -> tuple[str, tuple[str, ...]]:
 
 
 def _start_ms(snapshot: Snapshot) -> int:
-    return int(snapshot.header["start_time_ns"]) // 1_000_000
+    return snapshot.header["start_time_ns"] // 1_000_000
 
 
 def _silent(done: int, total: int) -> None:

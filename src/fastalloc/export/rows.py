@@ -49,8 +49,8 @@ def rows_of(snapshot: Snapshot, translator: Translator) -> list[Row]:
     """Return the rows: what is live, and what was at the high-water mark."""
     live, high_water = _Sums(), _Sums()
     at_high_water: dict[int, list[Block]] = defaultdict(list)
-    instant = int(snapshot.header["high_water_ns"])
-    at_peak = bool(snapshot.header["at_peak"])
+    instant = snapshot.header["high_water_ns"]
+    at_peak = snapshot.header["at_peak"] != 0
     for block in translator.blocks():
         if block.freed_ns is None:
             live.add(_key(block), block.weight, block.allocations)
