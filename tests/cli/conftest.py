@@ -60,7 +60,13 @@ def shop_recording(pid: int = 4242, state: str = "exited") -> SyntheticRecording
     recording.live(size=MIB, weight=MIB, site=start)
     recording.thread(count=1234, bytes=20 * MIB)
     recording.lose("deep_stack", 7)
-    recording.options({"mode": "light", "interval_bytes": 524288})
+    recording.options(
+        {
+            "options": {"mode": "light", "interval_bytes": 524288},
+            "sources": {"mode": "environment", "interval_bytes": "default"},
+            "program": "manage.py",
+        }
+    )
     return recording
 
 

@@ -19,6 +19,8 @@ def test_it_prints_process_options_losses_spans_and_phases(
         "1,234, 20.0 MiB (exact)",
         "deep stack 7",
         "interval_bytes",
+        "environment",
+        "manage.py",
         "GET /orders/",
         "method=GET",
         "render",

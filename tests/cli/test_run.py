@@ -106,7 +106,8 @@ def test_options_reach_the_recorder(cwd: Path) -> None:
     info = start([sys.executable, "-m", "fastalloc", "info", str(path), "--json"], cwd)
     answer = json.loads(info.stdout)
     assert answer["interval_bytes"] == 100000
-    assert answer["options"]["max_frames"] == 5
+    assert answer["options"]["options"]["max_frames"] == 5
+    assert answer["options"]["program"].endswith("show.py")
 
 
 @pytest.mark.parametrize(
@@ -121,13 +122,31 @@ def test_the_exit_status_is_the_programs(cwd: Path, code: str, status: int) -> N
 
 
 def test_bad_options_end_it_before_the_program_begins(cwd: Path) -> None:
-    (cwd / "in-the-way").write_text("")
-    for options in (("--mode", "loud"), ("--dir", str(cwd / "in-the-way" / "x"))):
+    for options in (("--mode", "loud"), ("--interval-bytes", "many"), ("--scale", "1000")):
         done = fastalloc_run(*options, "show.py", cwd=cwd)
-        if options[0] == "--mode":
-            assert done.returncode == 2
-            assert done.stdout == ""
-            assert len(done.stderr.splitlines()) == 1
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_where_it_cannot_record_the_program_runs_all_the_same(cwd: Path) -> None:
+    (cwd / "in-the-way").write_text("")
+    done = fastalloc_run("--dir", str(cwd / "in-the-way" / "x"), "show.py", cwd=cwd)
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["name"] == "__main__"
+    assert "fastalloc: not recording: " in done.stderr
+
+
+def test_one_that_is_started_by_the_environment_is_recorded_once(cwd: Path) -> None:
+    command = [sys.executable, "-m", "fastalloc", "run", "--mode", "aggressive", "show.py"]
+    done = start(command, cwd, FASTALLOC_MODE="light")
+    assert done.returncode == 0, done.stderr
+    assert [row["mode"] for row in recordings(cwd)] == ["aggressive"]
+
+
+def test_a_command_that_reads_is_not_recorded_itself(cwd: Path) -> None:
+    start([sys.executable, "-m", "fastalloc", "status"], cwd, FASTALLOC_MODE="light")
+    assert recordings(cwd) == []
 
 
 def test_a_forked_child_has_a_recording_of_its_own(cwd: Path) -> None:

@@ -53,6 +53,7 @@ def _print_facts(console: Console, snapshot: Snapshot) -> None:
     facts = {
         "recording": str(snapshot.path),
         "process": f"{snapshot.pid} (parent {snapshot.parent_pid}), {snapshot.state}",
+        "program": str(snapshot.options.get("program", "-")),
         "python": snapshot.python_version,
         "started": f"{snapshot.start_time:%Y-%m-%d %H:%M:%S} UTC",
         "recorded for": output.format_seconds(snapshot.duration_seconds),
@@ -64,15 +65,27 @@ def _print_facts(console: Console, snapshot: Snapshot) -> None:
         "high-water mark": output.format_bytes(snapshot.high_water_bytes),
         "rss": output.format_known_bytes(snapshot.rss_bytes),
         "cgroup usage": output.format_known_bytes(snapshot.cgroup_bytes),
-        "memory limit": output.format_known_bytes(snapshot.limit_bytes),
+        "memory limit": output.format_known_bytes(snapshot.limit_bytes)
+        + (f" ({snapshot.options['limit_source']})" if "limit_source" in snapshot.options else ""),
         "losses": output.describe_losses(snapshot.losses) or "none",
     }
     _print_pairs(console, facts.items())
     for line in output.warnings(snapshot, losses=False):
         console.print(line, style="yellow")
-    if snapshot.options:
-        console.print("\noptions", style="bold")
-        _print_pairs(console, ((name, str(value)) for name, value in snapshot.options.items()))
+    values, sources = (_dictionary(snapshot.options, name) for name in ("options", "sources"))
+    _print_table(
+        console,
+        "options",
+        ("option", "value", "from"),
+        ((name, str(value), str(sources.get(name, ""))) for name, value in values.items()),
+        len(values),
+    )
+
+
+def _dictionary(options: dict[str, Any], name: str) -> dict[str, Any]:
+    """A part of the options; empty in a file that has something else in its place."""
+    part = options.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:

@@ -14,10 +14,11 @@ import argparse
 import builtins
 import io
 import os
-import runpy
 import sys
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from fastalloc.config import MODES, OPTIONS
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("name one program: a SCRIPT, -m MODULE or -c CODE")
     if args.program and not Path(args.program[0]).exists():
         args.parser.error(f"{args.program[0]}: there is no such file")
+    _begin_main(args)
     recording = _start(args)
     own_pid = os.getpid()
     try:
@@ -69,6 +71,18 @@ def run(args: argparse.Namespace) -> int:
         if recording and not args.quiet and os.getpid() == own_pid:
             sys.stderr.write(f"fastalloc: recorded in {recording} (try: fastalloc top {own_pid})\n")
     return 0
+
+
+def _begin_main(args: argparse.Namespace) -> None:
+    """Put the program's __main__ in our place, empty as yet: the recording is named after it.
+
+    It stays there at the end, since threads and exit handlers may need it; runpy's would go.
+    """
+    main = ModuleType("__main__")
+    if args.program:
+        main.__file__ = str(Path(args.program[0]).absolute())
+    sys.modules["__main__"] = main
+    sys.argv = args.program or args.module or ["-c", *args.code[1:]]
 
 
 def _start(args: argparse.Namespace) -> str | None:
@@ -96,35 +110,61 @@ def _set_path_entry(entry: str) -> None:
 
 def _run_module(name: str, *arguments: str) -> None:
     _set_path_entry(str(Path.cwd()))
-    sys.argv = [name, *arguments]  # run_module replaces the name by the module's path
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    sys.argv = ["-m", *arguments]  # what modules see that are imported on the way
+    try:
+        spec = find_spec(name)
+        if spec is not None and spec.submodule_search_locations is not None:
+            spec = find_spec(f"{name}.__main__")
+    except ModuleNotFoundError as error:
+        sys.exit(f"fastalloc run: {error}")
+    if spec is None:
+        sys.exit(f"fastalloc run: no module named {name} that can be run")
+    _execute_spec(spec)
 
 
 def _run_script(script: str, *arguments: str) -> None:
     sys.argv = [script, *arguments]
-    if Path(script).is_dir() or script.endswith((".zip", ".pyz")):
-        # It holds a __main__.py: runpy puts the program itself on sys.path, in our entry's place.
-        if not sys.flags.safe_path:
-            del sys.path[0]
-        runpy.run_path(script, run_name="__main__")
+    inside = PathFinder.find_spec("__main__", [script])
+    if inside is not None:  # a folder or an archive with a __main__.py
+        if sys.flags.safe_path:
+            sys.path.insert(0, "")
+        sys.path[0] = str(Path(script).absolute())
+        _execute_spec(inside)
         return
-    _set_path_entry(str(Path(script).resolve().parent))
-    with io.open_code(str(Path(script).resolve())) as file:
-        source = file.read()
-    _execute(compile(source, script, "exec"), script)
+    path = Path(script).resolve()
+    _set_path_entry(str(path.parent))
+    with io.open_code(str(path)) as file:
+        code = compile(file.read(), script, "exec")
+    absolute = str(Path(script).absolute())
+    _execute(code, __file__=absolute, __loader__=SourceFileLoader("__main__", absolute))
 
 
 def _run_code(source: str, *arguments: str) -> None:
     _set_path_entry("")
     sys.argv = ["-c", *arguments]
-    _execute(compile(source, "<string>", "exec"), None)
+    _execute(compile(source, "<string>", "exec"))
 
 
-def _execute(code: Any, script: str | None) -> None:
-    """Execute `code` as the module __main__, which stays: threads and exit handlers may need it."""
-    main = ModuleType("__main__")
-    main.__dict__["__builtins__"] = builtins
-    if script is not None:
-        main.__dict__["__file__"] = str(Path(script).absolute())
-    sys.modules["__main__"] = main
+def _execute_spec(spec: ModuleSpec) -> None:
+    """Execute the module that `spec` describes, as Python does for -m."""
+    get_code = getattr(spec.loader, "get_code", None)
+    code = get_code(spec.name) if get_code else None
+    if code is None:
+        sys.exit(f"fastalloc run: {spec.name} has no code to run")
+    if spec.name != "__main__":
+        sys.argv[0] = str(spec.origin)
+    _execute(
+        code,
+        __spec__=spec,
+        __loader__=spec.loader,
+        __file__=spec.origin,
+        __cached__=spec.cached,
+        __package__=spec.parent,
+    )
+
+
+def _execute(code: CodeType, **names: object) -> None:
+    """Execute `code` as the module __main__."""
+    main = sys.modules["__main__"]
+    main.__dict__.update(__builtins__=builtins, **names)
     exec(code, main.__dict__)
