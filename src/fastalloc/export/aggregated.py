@@ -8,7 +8,9 @@ Laws
  2. Readers fold rows of equal leaf node and add 1 per row instead of the row's count. So
     every row gets a leaf node of its own: an alias that reads as the same frame.
  3. A row counts in a view only if its number of allocations there is not 0.
- 4. `memray summary` stops reading at 95 % of the bytes: the largest rows come first.
+ 4. `memray summary` stops at 95 % of the bytes, so the largest rows should come first. That
+    is the order of the file since format 13; earlier readers keep rows in a hash table, whose
+    newest entries come first, more or less: there the largest rows are written last.
 """
 
 import struct
@@ -101,14 +103,21 @@ def _frames_with_names(frames: list[FrameKey]) -> list[bytes]:
 
 
 def with_own_leaves(rows: Iterable[Row], tree: StackTree) -> list[Row]:
-    """Return the rows, largest first, each with a leaf node that no other row has (law 2)."""
+    """Return the rows, each with a leaf node that no other row has (law 2)."""
     seen: dict[int, int] = {}
     result = []
-    for row in sorted(rows, key=lambda row: (row.high_water_bytes, row.live_bytes), reverse=True):
+    for row in rows:
         alias = seen.get(row.node, 0)
         seen[row.node] = alias + 1
         result.append(row._replace(node=tree.alias(row.node, alias)))
     return result
+
+
+def in_order(format: int, rows: Iterable[Row]) -> list[Row]:
+    """Return the rows in the order of the file (law 4)."""
+    return sorted(
+        rows, key=lambda row: (row.high_water_bytes, row.live_bytes), reverse=format >= 13
+    )
 
 
 def row(format: int, row: Row) -> bytes:

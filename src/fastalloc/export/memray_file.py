@@ -61,6 +61,7 @@ def _aggregated(
     translator = Translator(snapshot, frames)
     tree = translator.tree
     rows = aggregated.with_own_leaves(rows_of(snapshot, translator), tree)
+    rows = aggregated.in_order(format, rows)
     start_ms = _start_ms(snapshot)
     parts = [_header(snapshot, format, Kind.AGGREGATED, len(rows), tree.frames)]
     parts += [
