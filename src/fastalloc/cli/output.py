@@ -98,7 +98,7 @@ def format_seconds(seconds: float | None) -> str:
 
 def shorten_path(text: str) -> str:
     """`path:line` without what every path of an installation has in common."""
-    return re.sub(r"^.*/(?:site-packages|dist-packages|lib/python3\.\d+)/", "", text)
+    return re.sub(r"/\S*/(?:site-packages|dist-packages|lib/python3\.\d+)/", "", text)
 
 
 def describe_losses(losses: dict[str, int]) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastalloc.recording.reader import Row, Snapshot
 
 GROUPS = ("site", "line", "function", "span", "phase", "thread", "module", "domain")
+STACK_SEPARATOR = " <- "
 ORDERS = ("live_bytes", "live_count", "high_water_bytes")
 
 
@@ -113,6 +114,12 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
     return {name: getattr(row, name) for name in names}
 
 
+def _label(key: str, folded: bool) -> str:
+    """A row's key as it is shown: short paths, and a stack's frames on lines of their own."""
+    frames = [output.shorten_path(frame) for frame in key.split(STACK_SEPARATOR)]
+    return ("\n  <- " if folded else STACK_SEPARATOR).join(frames) or "(none)"
+
+
 def _render(console: Console, snapshot: Snapshot, args: argparse.Namespace) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
@@ -123,6 +130,8 @@ def _render(console: Console, snapshot: Snapshot, args: argparse.Namespace) -> R
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column(args.group, overflow="fold")
     for row in _rows(snapshot, args):
+        if not getattr(row, args.by):
+            continue  # held something once, and holds nothing now
         held = row.high_water_bytes if args.by == "high_water_bytes" else row.live_bytes
         table.add_row(
             output.format_bytes(row.live_bytes),
@@ -131,7 +140,7 @@ def _render(console: Console, snapshot: Snapshot, args: argparse.Namespace) -> R
             output.format_count(row.live_count),
             output.format_bytes(row.high_water_bytes),
             output.format_seconds(row.oldest_seconds),
-            output.shorten_path(str(row.key)) or "(none)",
+            _label(row.key, folded=console.is_terminal),
         )
     usage = f"rss {output.format_known_bytes(snapshot.rss_bytes)}"
     if snapshot.limit_bytes:
