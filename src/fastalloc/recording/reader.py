@@ -41,6 +41,21 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
     return _read(path, recording, _read_state(path / DUMP_STATE))
 
 
+def read_copy(content: bytes, path: str | os.PathLike[str]) -> Snapshot:
+    """Read a recording's contents from memory; `path` is where they come from.
+
+    For the recording's own process: a copy made under the core's lock is consistent, while a file
+    that the reader's own allocations write into may never hold still.
+    """
+    descriptor = os.memfd_create("fastalloc", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        return _read(Path(path), Path(f"/proc/self/fd/{descriptor}"), None)
+    finally:
+        os.close(descriptor)
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()

@@ -132,8 +132,9 @@ class Snapshot:
 
         address (uint64); size, weight (bytes); count (float64: the allocations it stands for);
         time_ns, age_seconds (float64); site, span, phase, thread (indices, the last of
-        `thread_names`); span_id; tid; thread_name (str); domain (`layout.Domain`). Samples of domain ARENA (in standby mode: arenas that
-        the object allocator mapped) are no part of `live_bytes`.
+        `thread_names`); span_id; tid; thread_name (str); domain (`layout.Domain`). Samples of
+        domain ARENA (in standby mode: arenas that the object allocator mapped) are no part of
+        `live_bytes`.
         """
         return self._views.live()
 

@@ -89,8 +89,7 @@ class Views:
         raw = raw[raw["address"] != 0]
         view = _copied(raw, LIVE)
         view["count"] = count_of(raw)
-        age = (self._now_ns - view["time_ns"]) / 1e9
-        view["age_seconds"] = np.maximum(age, 0.0)
+        view["age_seconds"] = np.maximum(self._now_ns / 1e9 - view["time_ns"] / 1e9, 0.0)
         view["thread"] = raw["thread_name"]
         view["span_id"] = signed(self._tables[Region.SPANS]["id"])[raw["span"]]
         view["thread_name"] = self._thread_names()[raw["thread_name"]]
