@@ -6,14 +6,13 @@ import http.client
 import re
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 THREADS = 4
 TIMEOUT_SECONDS = 20.0
@@ -41,7 +40,7 @@ class Tally:
     """What became of the requests."""
 
     sent: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: dict[int, int] = field(default_factory=dict)
     lost: int = 0  # no whole response: the worker died under it
     bloating: int = 0  # of the kind that bloats, answered
     seconds: float = 0.0
@@ -82,10 +81,11 @@ def drive(
     port: int,
     cookie: str,
     requests: int,
-    until: Callable[[], bool],
+    until: Callable[[Tally], bool],
     progress: Callable[[int], None] = lambda sent: None,
+    mix: Sequence[str] = MIX,
 ) -> Tally:
-    """Send the mix from a few threads until `requests` are sent or `until()` is true."""
+    """Send the mix from a few threads until `requests` are sent or `until` says so."""
     tally = Tally()
     lock = threading.Lock()
     over = threading.Event()
@@ -97,7 +97,7 @@ def drive(
                     return
                 number = tally.sent
                 tally.sent += 1
-            path = path_of(number)
+            path = path_of(number, mix)
             try:
                 status, _, _ = request(port, "GET", path, {"Cookie": cookie})
             except (OSError, http.client.HTTPException):
@@ -106,10 +106,10 @@ def drive(
                 time.sleep(0.05)  # the server has to notice, too
             else:
                 with lock:
-                    tally.statuses[status] += 1
+                    tally.statuses[status] = tally.statuses.get(status, 0) + 1
                     tally.bloating += path.startswith(BLOATING)
             progress(number + 1)
-            if until():
+            if until(tally):
                 over.set()
 
     started = time.monotonic()
@@ -122,9 +122,9 @@ def drive(
     return tally
 
 
-def path_of(number: int) -> str:
-    """The path of the load's request number `number`."""
-    # Rounds advance {n} by two, since a round has two statements.
-    rounds, place = divmod(number, len(MIX))
-    ahead = MIX[:place].count(f"{BLOATING}{{n}}/")
-    return MIX[place].format(n=(2 * rounds + ahead) % CUSTOMERS + 1)
+def path_of(number: int, mix: Sequence[str] = MIX) -> str:
+    """The path of the load's request number `number`. No two statements are of one customer."""
+    rounds, place = divmod(number, len(mix))
+    bloating = f"{BLOATING}{{n}}/"
+    count = rounds * mix.count(bloating) + mix[:place].count(bloating)
+    return mix[place].format(n=count % CUSTOMERS + 1)

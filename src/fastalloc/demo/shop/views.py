@@ -28,8 +28,10 @@ def home(request: HttpRequest) -> HttpResponse:
 
 def order_list(request: HttpRequest) -> HttpResponse:
     """A page of orders with their totals."""
-    orders = Order.objects.select_related("customer").annotate(
-        line_count=Count("lines"), turnover=TURNOVER
+    orders = (
+        Order.objects.order_by("-placed")
+        .select_related("customer")
+        .annotate(line_count=Count("lines"), turnover=TURNOVER)
     )
     page = Paginator(orders, 40).get_page(request.GET.get("page"))
     return render(request, "shop/orders.html", {"page": page})
