@@ -150,6 +150,7 @@ cdef class Scope:
         self.scope = self._open(self.outer.scope if self.outer is not None else 0, name, size)
         if self.scope:
             self.token = PyContextVar_Set(_scope_variable, self)
+            fa_switch_scope(self.scope)
         return self
 
     def __exit__(self, *exception):
@@ -270,13 +271,13 @@ def follow_context(*args):
 
 
 def run_in_scope(context, function, *args):
-    """function(*args), counted for the scope that `context` (a Context) names."""
+    """function(*args), which enters `context` (a Context), counted for the scope that it names."""
     cdef Scope scope = <Scope>context.get(_scope_variable)
-    cdef fa_scope was = fa_switch_scope(scope.scope if scope is not None else 0)
+    cdef fa_step step = fa_step_begin(scope.scope if scope is not None else 0)
     try:
         return function(*args)
     finally:
-        fa_switch_scope(was)
+        fa_step_end(step)
 
 
 def checkpoint(name):

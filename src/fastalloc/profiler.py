@@ -264,7 +264,12 @@ def snapshot() -> Snapshot:
     """A consistent copy of this process's recording, in memory. RuntimeError when nothing was ever
     recorded. Needs numpy. A few milliseconds."""
     _require_recording()
-    return read(_core.state()["recording"])
+    path = _core.state()["recording"]
+    if not _core.is_active():
+        return read(path)
+    from fastalloc.recording.reader import read_copy
+
+    return read_copy(_core.copy_recording(), path)
 
 
 def write_dump(reason: str = "manual") -> str:

@@ -62,15 +62,23 @@ void fa_watch_scopes(void *scope_type, size_t offset, void *context_variable, in
 fa_scope fa_context_scope(void); /* of the running Python context, or FA_SCOPE_UNKNOWN; any thread */
 fa_scope fa_switch_scope(fa_scope scope); /* returns the scope before */
 void fa_follow_context(void); /* to the scope that the running context names */
-/* A task starts its step in the scope of its context; then it is suspended, and the thread goes
- * back to what it was in before. */
+/* A task starts its step in the scope of its context, which is the running one already; then it is
+ * suspended, and the thread goes back to what it was in before. */
 void fa_task_enter(void);
 void fa_task_leave(void);
+/* The same for a step whose context is about to be entered. */
+struct fa_step {
+    fa_scope outer;
+    const void *ignored_context;
+};
+struct fa_step fa_step_begin(fa_scope scope);
+void fa_step_end(struct fa_step step);
 /* From now on, the calls above are made by CPython itself for every task of asyncio: `current_tasks`
  * is the dict in which it notes what runs. 0 on success; -1: not on this version (before 3.12). */
 int fa_watch_tasks(void *current_tasks);
 
-/* Open, close (writes the record), release (nothing can allocate in it any more). Opening
+/* Open (does not enter: the context variable must name the scope first, or a sample in between
+ * would take the thread back), close (writes the record, leaves), release (nothing can allocate in it any more). Opening
  * returns 0 when a table is full: then all goes to the process, and a loss is counted. */
 fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes,
                       const char *attributes, size_t attributes_bytes);

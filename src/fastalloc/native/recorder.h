@@ -37,6 +37,9 @@ struct fa_tls {
     uint8_t locked;      /* holds the recorder's lock */
     uint8_t outside;      /* past its exit destructor, or no slot was free: never registers (again) */
     uint8_t domain;      /* of a large block on its way from OBJ or MEM to RAW */
+    uint8_t caught_up;   /* a sample moved the thread to the running context's scope; see scopes.h */
+    uint32_t before_catch_up;          /* the scope it was in before that */
+    const void *ignored_context;       /* a context that does not tell the scope just now */
 };
 
 enum fa_nested {

@@ -57,14 +57,6 @@ static uint32_t intern(const struct captured *stack)
     return stack_intern(stack->frames, stack->count, stack->hash, stack->cut);
 }
 
-/* The running context is the truth about the scope; the slot only follows it at the points that
- * can be watched. Where it missed one (a context run in a pool's thread), it catches up here. */
-static void catch_up(struct fa_thread *slot, fa_scope scope)
-{
-    if (scope == FA_SCOPE_UNKNOWN) return;
-    if (slot->scope != scope || (!scope && slot->phase != fa.header->process_phase)) scope_enter(slot, scope);
-}
-
 static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, int domain)
 {
     struct captured stack;
@@ -74,7 +66,7 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
     fa_lock();
     struct fa_thread *slot = fa_tls.slot;
     if (active() && slot != &fa_nobody && slot->generation == fa.generation) {
-        catch_up(slot, stack.scope);
+        scope_catch_up(slot, stack.scope);
         uint64_t now = fa_now_ns();
         uint32_t site = site_intern(intern(&stack), (uint32_t)domain);
         struct fa_live sample = {

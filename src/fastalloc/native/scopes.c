@@ -6,6 +6,7 @@
 #include "raw_memory.h"
 #include "records.h"
 #include "sampler.h"
+#include "stack.h"
 #include "strings.h"
 #include "threads.h"
 
@@ -107,36 +108,89 @@ void scope_enter(struct fa_thread *slot, fa_scope to)
     slot->phase = scopes[to].phase;
 }
 
-fa_scope fa_switch_scope(fa_scope to)
+void scope_catch_up(struct fa_thread *slot, fa_scope scope)
 {
-    struct fa_thread *slot = fa.active ? thread_slot() : NULL;
-    if (!slot) return 0;
-    fa_scope was = slot->scope;
-    if (was == to) return was;
+    if (scope == FA_SCOPE_UNKNOWN) return;
+    if (slot->scope == scope && (scope || slot->phase == fa.header->process_phase)) return;
+    if (!fa_tls.caught_up) {
+        fa_tls.caught_up = 1;
+        fa_tls.before_catch_up = slot->scope;
+    }
+    scope_enter(slot, scope);
+}
+
+/* The thread's scope as watched switches have it. */
+static fa_scope watched_scope(const struct fa_thread *slot)
+{
+    fa_scope scope = fa_tls.caught_up ? fa_tls.before_catch_up : slot->scope;
+    fa_tls.caught_up = 0;
+    return scope;
+}
+
+static void switch_slot(struct fa_thread *slot, fa_scope to)
+{
+    fa_tls.caught_up = 0;
+    if (slot->scope == to) return;
     fa_lock();
     if (slot->generation == fa.generation) scope_enter(slot, to);
     fa_unlock();
+}
+
+static struct fa_thread *active_slot(void)
+{
+    return fa_is_active() ? thread_slot() : NULL;
+}
+
+fa_scope fa_switch_scope(fa_scope to)
+{
+    struct fa_thread *slot = active_slot();
+    if (!slot) return 0;
+    fa_scope was = slot->scope;
+    switch_slot(slot, to);
     return was;
 }
 
 void fa_follow_context(void)
 {
-    fa_scope to = fa.active ? fa_context_scope() : FA_SCOPE_UNKNOWN;
-    if (to != FA_SCOPE_UNKNOWN) fa_switch_scope(to);
+    struct fa_thread *slot = active_slot();
+    fa_scope to = slot ? fa_context_scope() : FA_SCOPE_UNKNOWN;
+    if (to != FA_SCOPE_UNKNOWN) switch_slot(slot, to);
 }
 
 void fa_task_enter(void)
 {
-    struct fa_thread *slot = fa.active ? thread_slot() : NULL;
+    struct fa_thread *slot = active_slot();
     if (!slot) return;
-    slot->outer_scope = slot->scope;
+    slot->outer_scope = watched_scope(slot);
+    fa_tls.ignored_context = NULL;
     fa_follow_context();
 }
 
 void fa_task_leave(void)
 {
-    struct fa_thread *slot = fa.active ? thread_slot() : NULL;
-    if (slot) fa_switch_scope(slot->outer_scope);
+    struct fa_thread *slot = active_slot();
+    if (!slot) return;
+    fa_tls.ignored_context = stack_context_nopy();
+    switch_slot(slot, slot->outer_scope);
+}
+
+struct fa_step fa_step_begin(fa_scope scope)
+{
+    struct fa_thread *slot = active_slot();
+    struct fa_step step = {0, fa_tls.ignored_context};
+    if (slot) {
+        step.outer = watched_scope(slot);
+        fa_tls.ignored_context = stack_context_nopy();
+        switch_slot(slot, scope);
+    }
+    return step;
+}
+
+void fa_step_end(struct fa_step step)
+{
+    struct fa_thread *slot = active_slot();
+    if (slot) switch_slot(slot, step.outer);
+    fa_tls.ignored_context = step.ignored_context;
 }
 
 /* --- spans ------------------------------------------------------------------------------ */
@@ -187,12 +241,6 @@ static fa_scope scope_make(fa_scope parent)
     return scope;
 }
 
-static void enter_own(fa_scope scope)
-{
-    struct fa_thread *slot = fa_tls.slot;
-    if (slot != &fa_nobody && slot->generation == fa.generation) scope_enter(slot, scope);
-}
-
 /* Distinct span names are bounded, so that raw paths used as names cannot fill the strings. */
 static uint32_t span_name_intern(const char *name, size_t bytes)
 {
@@ -241,7 +289,6 @@ fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes, cons
         scopes[scope].is_span = 1;
         scopes[scope].phase = phase_label(span->name, span->name); /* outside its named phases */
         fa.phases[scopes[scope].phase].entered++;
-        enter_own(scope);
     } else if (scope) {
         scopes[scope].generation = 0;
         scopes[scope].parent = first_free;
@@ -265,7 +312,6 @@ fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes)
         made->phase = phase_label(made->span ? fa.spans[made->span].name : 0, made->name);
         fa.phases[made->phase].entered++;
         if (made->span) fa.spans[made->span].pins++;
-        enter_own(scope);
     } else {
         fa_lose(FA_LOSS_PHASES);
     }
@@ -303,6 +349,7 @@ void fa_scope_close(fa_scope scope)
         struct scope *closing = &scopes[scope];
         closing->closed = 1;
         if (slot->generation == fa.generation && slot->scope == scope) scope_enter(slot, closing->parent);
+        fa_tls.caught_up = 0;
         struct fa_span *span = &fa.spans[closing->span];
         struct fa_record record = {
             .time_ns = fa_now_ns(),

@@ -12,6 +12,14 @@
  *     allocation is counted for exactly one scope, and the sum over all phases plus what the
  *     slots have pending is the process's total.
  *  2. An entry of FA_SPANS lives while a scope of it exists (pins) or samples point to it.
+ *  3. The running context (contextvars) is the truth about the scope. The slot follows it where a
+ *     switch can be watched. A sample reads the context itself, and where the slot missed a switch
+ *     it catches up. Around the steps of a task there are gaps, in which the context is not that of
+ *     the code that runs: there `ignored_context` keeps samples from following it, and what was
+ *     caught up too early is undone by remembering the scope before (`before_catch_up`).
+ *
+ *        loop's context | task's context entered | step ... | task's context left | loop's context
+ *                       |          gap           ^ task_enter  task_leave ^  gap  |
  */
 #ifndef FA_SCOPES_H
 #define FA_SCOPES_H
@@ -25,6 +33,7 @@ void scopes_child(void);  /* forked child: counters from zero; lock held */
 
 void scope_flush(struct fa_thread *slot);              /* lock held */
 void scope_enter(struct fa_thread *slot, fa_scope to); /* flush and go; lock held */
+void scope_catch_up(struct fa_thread *slot, fa_scope scope); /* lock held */
 void span_check_unused(uint32_t span);                 /* frees the entry if nothing needs it; lock held */
 
 #endif

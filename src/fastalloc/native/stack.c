@@ -3,7 +3,6 @@
 #include "recorder.h"
 #include "fastalloc.h"
 #include "stack.h"
-#include "scopes.h"
 
 #include <string.h>
 
@@ -108,10 +107,17 @@ void fa_watch_scopes(void *type, size_t offset, void *context_variable, int64_t 
     scope_variable = context_variable;
 }
 
+const void *stack_context_nopy(void)
+{
+    PyThreadState *state = walkable_state();
+    return state ? state->context : NULL;
+}
+
 fa_scope fa_context_scope(void)
 {
     PyThreadState *state = walkable_state();
     if (!state || !scope_variable) return FA_SCOPE_UNKNOWN;
+    if (fa_tls.ignored_context && state->context == fa_tls.ignored_context) return FA_SCOPE_UNKNOWN;
     PyObject *value = context_value(state, scope_variable, scope_variable_hash);
     PyTypeObject *type = value ? Py_TYPE(value) : NULL;
     while (type && type != scope_type) type = type->tp_base;

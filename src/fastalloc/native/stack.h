@@ -19,6 +19,9 @@ struct raw_frame {
  * there were more. `hash`: of the frames returned. */
 int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut);
 
+/* Identity of the running Python context; NULL if there is none. */
+const void *stack_context_nopy(void);
+
 int32_t stack_line_nopy(const struct raw_frame *frame);
 
 struct code_names {
