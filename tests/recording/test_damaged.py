@@ -18,7 +18,8 @@ from fastalloc.recording.reader import read
 from fastalloc.recording.snapshot import Snapshot
 from tests.recording.synthetic import SECOND, SyntheticRecording
 
-REGIONS_OFFSET = (HEADER.fields or {})["regions"][1]
+REGIONS_OFFSET = HEADER.itemsize - REGION.itemsize * len(Region)
+"""The regions are the last of the header."""
 
 
 def full_recording(sequence: int = 2) -> SyntheticRecording:
@@ -66,8 +67,7 @@ def read_or_refuse(path: Path, image: bytes) -> None:
     path.write_bytes(image)
     try:
         snapshot = read(path)
-    except RecordingError as error:
-        assert "\n" not in str(error)
+    except RecordingError:
         return
     use(snapshot)
 

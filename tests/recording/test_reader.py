@@ -22,10 +22,13 @@ def start_ticks(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
-def recording_of(pid: int, **header: int) -> SyntheticRecording:
+def recording_of(pid: int, start_monotonic_ns: int = 0) -> SyntheticRecording:
     """The recording of a running process."""
     return SyntheticRecording(
-        state="running", pid=pid, process_start_ticks=start_ticks(pid), **header
+        state="running",
+        pid=pid,
+        process_start_ticks=start_ticks(pid),
+        start_monotonic_ns=start_monotonic_ns,
     )
 
 
@@ -141,11 +144,10 @@ def test_a_running_process_is_running(path: Path) -> None:
 
 
 def test_a_process_that_is_gone_without_saying_so_was_killed(path: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    recording_of(child.pid).write(path)
-    assert read(path).state == "running"
-    child.kill()
-    child.wait()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        recording_of(child.pid).write(path)
+        assert read(path).state == "running"
+        child.kill()
     assert read(path).state == "killed"
 
 

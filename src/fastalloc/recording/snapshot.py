@@ -284,13 +284,17 @@ class Snapshot:
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON: scalars, and tables as lists of dicts.
 
-        Samples are left out: they are many, and `top` sums them.
+        Samples are left out: they are many, and `top` sums them. So are entries that stand for
+        "none" and hold nothing.
         """
         scalars = {name: getattr(self, name) for name in _IN_DICT}
         tables = {name: _rows(getattr(self, name)) for name in _TABLES_IN_DICT}
-        known = {"spans": "id", "phases": "name"}
-        for name, field in known.items():
-            tables[name] = [row for row in tables[name] if row[field] or row.get("count")]
+        tables["spans"] = [span for span in tables["spans"] if span["id"]]
+        tables["phases"] = [
+            phase
+            for phase in tables["phases"]
+            if phase["name"] or phase["count"] or phase["samples"]
+        ]
         return {
             **scalars,
             "path": str(self.path),
