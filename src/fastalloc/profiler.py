@@ -112,7 +112,7 @@ def start(mode: str | None = None, **options: object) -> None:
 def _try_to_start(resolved: config.Config) -> str | None:
     """None when recording is on, else the reason why not."""
     global _exit_registered, _serving, _limit_source
-    from fastalloc import limits, spans, threads
+    from fastalloc import housekeeping, limits, spans, threads
 
     limit, _limit_source = limits.find(resolved.memory_limit_bytes)
     options = {
@@ -138,6 +138,7 @@ def _try_to_start(resolved: config.Config) -> str | None:
     _serving = False
     spans.watch_switches()
     threads.name_threads()
+    housekeeping.remove_old_recordings(resolved.dir)
     if not _exit_registered:
         atexit.register(_at_exit)
         _exit_registered = True

@@ -142,6 +142,7 @@ fa_status fa_stop(int at_exit)
     fa.header->state = at_exit ? FA_STATE_EXITED : FA_STATE_STOPPED;
     fa.header->sequence = (fa.header->sequence | 1u) + 1u; /* the file stays as it is now */
     fa.generation++;
+    recording_trim();
     recording_detach();
     fa_tls.slot = &fa_nobody;
     fa_unlock();

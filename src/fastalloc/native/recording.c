@@ -236,6 +236,21 @@ void recording_detach(void)
     memcpy(fa.header->regions, regions, sizeof regions); /* late hooks index by them */
 }
 
+void recording_trim(void)
+{
+    int fd = open(fa.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0) return;
+    for (int id = 0; id < FA_REGION_COUNT; id++) {
+        const struct fa_region *region = &REGION(id);
+        uint64_t used = region->used < region->capacity ? region->used : region->capacity;
+        uint64_t from = page_up(region->offset + used * region->stride);
+        uint64_t to = page_up(region->offset + (uint64_t)region->capacity * region->stride);
+        /* Not every file system can; then the file stays as large as it was reserved. */
+        if (from < to) (void)!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
+    }
+    close(fd);
+}
+
 /* --- what is in use, copied ------------------------------------------------------------- */
 
 static void copy_used(void *to, const void *from)

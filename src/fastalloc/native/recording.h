@@ -10,6 +10,9 @@ fa_status recording_create(const struct fa_config *config);
 /* Puts anonymous memory in the mapping's place: the file stays as it is, late writers are safe. */
 void recording_detach(void);
 
+/* Gives back the disk space of what was never used. The file keeps its size. */
+void recording_trim(void);
+
 /* Points the region pointers into the mapping. */
 void recording_bind(void);
 
