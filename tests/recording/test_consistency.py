@@ -134,13 +134,13 @@ def test_a_file_that_shrinks_does_not_kill_the_reader(tmp_path: Path) -> None:
     many_samples().write(tmp_path / "recording")
     code = (
         "import os, sys\n"
-        "from fastalloc.recording import reader, tables\n"
+        "from fastalloc.recording import reader, source\n"
         "path = sys.argv[1]\n"
-        "real = tables._pread\n"
-        "def cut(descriptor, name, array, offset):\n"
+        "real = source.File.fill\n"
+        "def cut(self, view, offset):\n"
         "    if offset: os.truncate(path, 4096)\n"
-        "    real(descriptor, name, array, offset)\n"
-        "tables._pread = cut\n"
+        "    real(self, view, offset)\n"
+        "source.File.fill = cut\n"
         "try: reader.read(path)\n"
         "except reader.RecordingError: print('refused')\n"
     )

@@ -13,7 +13,7 @@ import pytest
 from fastalloc.recording import layout
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.process import is_alive
-from fastalloc.recording.reader import read
+from fastalloc.recording.reader import read, read_copy
 from tests.recording.synthetic import SECOND, SyntheticRecording
 
 
@@ -266,3 +266,16 @@ def test_the_same_in_a_file_that_claims_to_be_whole_is_damage(path: Path) -> Non
     recording.tables[layout.Region.LIVE][1]["site"] = 999
     recording.write(path)
     assert "live[1].site is beyond sites" in error_of(path)
+
+
+# Copies in memory
+
+
+def test_a_copy_in_memory_is_read_like_the_file() -> None:
+    recording = SyntheticRecording()
+    recording.live(size=100, site=recording.site([("f", "f.py", 1)]))
+    snapshot = read_copy(recording.to_bytes(), "of/this/process")
+    assert snapshot.path == Path("of/this/process")
+    assert [row.key for row in snapshot.top()] == ["f.py:1"]
+    with pytest.raises(RecordingError, match="cut short"):
+        read_copy(recording.to_bytes()[:-1], "memory")

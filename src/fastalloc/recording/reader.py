@@ -12,10 +12,11 @@ from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.holders import Row
 from fastalloc.recording.repair import repair
 from fastalloc.recording.snapshot import Snapshot
+from fastalloc.recording.source import File, Image, Source
 from fastalloc.recording.stacks import Frame
 from fastalloc.recording.tables import copy_tables
 
-__all__ = ["Frame", "RecordingError", "Row", "Snapshot", "read"]
+__all__ = ["Frame", "RecordingError", "Row", "Snapshot", "read", "read_copy"]
 
 DUMP_RECORDING = "recording.fastalloc"
 DUMP_STATE = "state.json"
@@ -31,29 +32,25 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
     """
     path = Path(path)
     if not _is_folder(path):
-        return _read(path, path, None)
+        with File(path) as source:
+            return _read(path, source, None)
     recording = path / DUMP_RECORDING
     if not recording.exists():
         raise RecordingError(
             f"{path}: is a folder without a {DUMP_RECORDING}, so it is no dump; "
             "name a recording in it"
         )
-    return _read(path, recording, _read_state(path / DUMP_STATE))
+    with File(recording) as source:
+        return _read(path, source, _read_state(path / DUMP_STATE))
 
 
-def read_copy(content: bytes, path: str | os.PathLike[str]) -> Snapshot:
-    """Read a recording's contents from memory; `path` is where they come from.
+def read_copy(content: bytes | bytearray | memoryview, path: str | os.PathLike[str]) -> Snapshot:
+    """Read a recording's bytes from memory; `path` is where they are from. Else as `read`.
 
-    For the recording's own process: a copy made under the core's lock is consistent, while a file
-    that the reader's own allocations write into may never hold still.
+    For the recording's own process: a copy made under the core's lock is consistent, while a
+    file that the reader's own allocations write into may never hold still.
     """
-    descriptor = os.memfd_create("fastalloc", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as file:
-            file.write(content)
-        return _read(Path(path), Path(f"/proc/self/fd/{descriptor}"), None)
-    finally:
-        os.close(descriptor)
+    return _read(Path(path), Image(Path(path), content), None)
 
 
 def _is_folder(path: Path) -> bool:
@@ -63,8 +60,8 @@ def _is_folder(path: Path) -> bool:
         return False  # opening it as a file says why
 
 
-def _read(path: Path, recording: Path, dump: dict[str, Any] | None) -> Snapshot:
-    tables = copy_tables(recording, is_dump=dump is not None)
+def _read(path: Path, source: Source, dump: dict[str, Any] | None) -> Snapshot:
+    tables = copy_tables(source, is_dump=dump is not None)
     strings = check(tables)
     died_writing = not tables.consistent and not tables.alive
     if died_writing:

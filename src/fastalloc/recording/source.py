@@ -1,0 +1,93 @@
+"""Where a recording's bytes come from: a file, or a copy of one in memory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING, Protocol
+
+from fastalloc.recording.errors import RecordingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Source(Protocol):
+    """Bytes, by offset. Nothing is said about whether somebody is writing them."""
+
+    path: Path
+    """Where they are from: for errors."""
+    size: int
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """Copy the bytes from `offset` on, as many as the view has. RecordingError if it
+        cannot be filled."""
+
+
+class File:
+    """A file, read with pread: cut while we read, it ends a pread early, where a mapping would
+    end the reader by SIGBUS. Use it as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it. RecordingError if that fails or it is no regular file; never waits, as
+        opening a pipe would."""
+        self.path = path
+        self._descriptor = _open(path)
+        status = os.fstat(self._descriptor)
+        self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._descriptor)
+            raise RecordingError(
+                f"{path}: is not a regular file; name a recording or a dump's folder"
+            )
+
+    def __enter__(self) -> File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """See Source."""
+        while len(view):
+            try:
+                count = os.preadv(self._descriptor, [view], offset)
+            except OSError as error:
+                raise RecordingError(
+                    f"{self.path}: cannot be read ({error.strerror}); "
+                    "copy it to another disk and try again"
+                ) from None
+            if not count:
+                raise RecordingError(f"{self.path}: was cut short while it was read; read it again")
+            view = view[count:]
+            offset += count
+
+
+class Image:
+    """A recording's bytes in memory."""
+
+    def __init__(self, path: Path, image: bytes | bytearray | memoryview) -> None:
+        self.path = path
+        self._image = memoryview(image).cast("B")
+        self.size = len(self._image)
+
+    def fill(self, view: memoryview, offset: int) -> None:
+        """See Source."""
+        view[:] = self._image[offset : offset + len(view)]
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise RecordingError(f"{path}: there is no such file; check the path") from None
+    except PermissionError:
+        raise RecordingError(
+            f"{path}: no permission to read it; recordings are readable by the user who runs "
+            "the process, so read it as that user or as root"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RecordingError(
+            f"{path!s:.200}: cannot be opened ({reason}); check the path"
+        ) from None
