@@ -9,14 +9,16 @@ from __future__ import annotations
 import resource
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from .cgroup import CgroupUnavailable, MemoryCgroup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 MIB = 1 << 20
+STACK_BYTES = 2 * MIB
 
 
 class Confinement:
@@ -25,6 +27,7 @@ class Confinement:
     kills = False  # the limit ends a process, rather than failing its allocations
     note = ""  # why it is not the better way
     text = "no limit"
+    environment: Mapping[str, str] = MappingProxyType({})  # for the server
 
     def enter(self) -> None:
         """Called in the server's process between fork and exec."""
@@ -52,10 +55,18 @@ class ByCgroup(Confinement):
 
 
 class ByAddressSpace(Confinement):
+    # One malloc arena and small thread stacks: else a process of several threads has mapped so
+    # much more than it uses that the limit comes too late.
+    environment = MappingProxyType({"MALLOC_ARENA_MAX": "1"})
+
     def __init__(self, limit_bytes: int, note: str) -> None:
         self._limit_bytes = limit_bytes
         self.note = note
         self.text = f"RLIMIT_AS, {limit_bytes // MIB} MiB above what each process has mapped"
+
+    def enter(self) -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_STACK)
+        resource.setrlimit(resource.RLIMIT_STACK, (STACK_BYTES, hard))
 
     def arm(self, processes: list[int]) -> None:
         page_bytes = resource.getpagesize()

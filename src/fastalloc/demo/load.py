@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-THREADS = 4
-TIMEOUT_SECONDS = 20.0
+THREADS = 3
+TIMEOUT_SECONDS = 15.0
 
 # One round. {n} counts up, so that each statement is one of another customer.
 MIX = (

@@ -141,7 +141,7 @@ def _run_until_struck(
     recordings = output / "recordings"
     before = set(recordings.iterdir())
     log = output / f"{outcome.server}.log"
-    recorded = {**environment, "FASTALLOC_MODE": "light"}
+    recorded = {**environment, **limit.environment, "FASTALLOC_MODE": "light"}
     with serving(outcome.server, log, recorded, limit.enter) as server:
         cookie = login(server.port, environment["SHOP_ADMIN_PASSWORD"])
         drive(server.port, cookie, WARM_UP, lambda tally: False, mix=("/", "/admin/shop/order/"))
