@@ -48,7 +48,7 @@ class Block(NamedTuple):
     phase: str
 
     @property
-    def count(self) -> float:
+    def allocations(self) -> float:
         """How many allocations it stands for."""
         return self.weight / self.size if self.size else 1.0
 
@@ -181,7 +181,7 @@ def bytes_by_thread(blocks: Iterable[Block]) -> dict[str, int]:
 
 def counts_by_line(blocks: Iterable[Block]) -> dict[Line, float]:
     """Allocations stood for, per line that allocated."""
-    return _sum((block.leaf, block.count) for block in blocks)
+    return _sum((block.leaf, block.allocations) for block in blocks)
 
 
 def read_by_line(records: Iterable[Any]) -> dict[Line, int]:

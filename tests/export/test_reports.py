@@ -156,9 +156,9 @@ def test_table_shows_the_high_water_mark(story: Story, aggregated: Path, tmp_pat
     for row in page_data(tmp_path / "page.html"):
         rows[row["stack_trace"]] += row["size"]
         counts[row["stack_trace"]] += row["n_allocations"]
-    escape = {"<": "&lt;", ">": "&gt;"}
+    escape = str.maketrans({"<": "&lt;", ">": "&gt;"})
     expected = {
-        f"{function} at {file}:{line}".translate(str.maketrans(escape)): amount
+        f"{function} at {file}:{line}".translate(escape): amount
         for (function, file, line), amount in bytes_by_line(story.at_high_water).items()
     }
     assert rows == expected
@@ -222,7 +222,7 @@ def test_tree_has_every_line(story: Story, aggregated: Path) -> None:
     from memray.reporters.tree import TreeReporter
 
     records = memray.FileReader(aggregated).get_high_watermark_allocation_records()
-    root = TreeReporter.from_snapshot(records, biggest_allocs=200, native_traces=False).data
+    root = TreeReporter.from_snapshot(iter(records), biggest_allocs=200, native_traces=False).data
     assert root.value == sum(block.weight for block in story.at_high_water)
     lines = {child.location: child.value for child in root.children.values()}
     assert lines == {
@@ -274,7 +274,7 @@ def test_without_memray_flamegraph_says_so_in_a_line(
 def test_memrays_own_failure_is_told_in_a_line(
     story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memray_file, "format_for", lambda version: 12)
+    monkeypatch.setattr(memray_file, "format_for", lambda version: 12)  # not what is installed
     with pytest.raises(ExportError, match=r"^memray flamegraph failed: [^\n]+$"):
         flamegraph(story.snapshot(tmp_path), tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()

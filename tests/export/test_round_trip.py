@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import memray
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastalloc.export import export_memray
+from fastalloc.recording.errors import RecordingError
+from fastalloc.recording.layout import HEADER
+from fastalloc.recording.reader import read
 from tests.export.story import (
     LOAD,
     MAIN,
@@ -66,7 +70,20 @@ def tell(events: list[Any], ring: int, step_ns: int) -> Story:
 stories = st.builds(
     tell, st.lists(event, max_size=40), st.sampled_from([1, 4, 1000]), st.sampled_from([1, 10**7])
 )
+damage = st.one_of(
+    st.binary(min_size=1, max_size=1),
+    st.sampled_from([b"\xff", b"\xff" * 4, b"\xff" * 7 + b"\x7f", b"\0" * 8]),
+)
 thorough = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def used_places(content: bytearray) -> list[int]:
+    """Where damage can matter: the header, and the entries in use."""
+    header = np.frombuffer(content[: HEADER.itemsize], HEADER)[0]
+    places = list(range(HEADER.itemsize))
+    for offset, used, capacity, stride in header["regions"].tolist():
+        places += range(offset, offset + min(used, capacity) * stride)
+    return places
 
 
 def total(blocks: Any) -> int:
@@ -91,9 +108,9 @@ def test_an_aggregated_file_says_what_happened(story: Story) -> None:
         if len(story.freed) <= story.ring:
             assert read_by_thread(high_water) == bytes_by_thread(story.at_high_water)
         assert sum(r.n_allocations for r in live) == round(
-            sum(block.count for block in story.live.values())
+            sum(block.allocations for block in story.live.values())
         )
-        at_high_water = sum(block.count for block in story.at_high_water)
+        at_high_water = sum(block.allocations for block in story.at_high_water)
         for records in (high_water, merged):  # fixed-point counts: 1/65536 each
             assert abs(sum(r.n_allocations for r in records) - at_high_water) < 0.51
         assert reader.metadata.peak_memory == total(story.at_high_water)
@@ -117,3 +134,28 @@ def test_a_file_of_all_allocations_says_what_happened(story: Story) -> None:
         assert reader.metadata.peak_memory == total(story.at_high_water)
         assert sum(record.size for record in high_water) == total(story.at_high_water)
         assert read_memory(reader) == story.memory_points
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(stories, st.lists(st.tuples(st.integers(0, 1 << 16), damage), min_size=1, max_size=4))
+def test_a_damaged_recording_is_refused_or_exported(
+    story: Story, damages: list[tuple[int, bytes]]
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        story.snapshot(Path(folder))
+        (recording,) = Path(folder).iterdir()
+        content = bytearray(recording.read_bytes())
+        places = used_places(content)
+        for place, garbage in damages:
+            start = places[place % len(places)]
+            content[start : start + len(garbage)] = garbage
+        recording.write_bytes(content)
+        try:
+            snapshot = read(recording)
+        except RecordingError:
+            return
+        for kind in ("aggregated", "all"):
+            path = Path(folder, kind)
+            export_memray(snapshot, path, kind=kind, frames=("span", "phase"))
+            for record in memray.FileReader(path).get_leaked_allocation_records():
+                assert record.stack_trace()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fastalloc.export import ExportError, versions
-from fastalloc.export.versions import format_for
+from fastalloc.export.records import Allocator
+from fastalloc.export.versions import chosen_version, format_for, pymalloc_for
 
 
 @pytest.mark.parametrize(
@@ -45,18 +46,20 @@ def test_what_is_no_version_is_refused(version: str) -> None:
         format_for(version)
 
 
-def test_the_withdrawn_release_is_refused() -> None:
-    with pytest.raises(ExportError, match=r"1\.19\.0 was withdrawn.*1\.19\.1"):
-        format_for("1.19.0")
+def test_the_withdrawn_release_gets_an_allocator_that_it_can_show() -> None:
+    assert format_for("1.19.0") == 12
+    assert pymalloc_for("1.19.0") is Allocator.PYMALLOC_CALLOC
+    assert pymalloc_for("1.19.1") is Allocator.PYMALLOC_MALLOC
 
 
 def test_the_installed_release_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "installed_memray", lambda: "1.12.0")
-    assert format_for(None) == 11
+    assert chosen_version(None) == "1.12.0"
+    assert chosen_version("1.20.0") == "1.20.0"
 
 
 def test_without_a_memray_the_version_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(versions, "installed_memray", lambda: None)
     with pytest.raises(ExportError, match="memray is not installed here"):
-        format_for(None)
-    assert format_for("1.20.0") == 13
+        chosen_version(None)
+    assert chosen_version("1.20.0") == "1.20.0"

@@ -26,7 +26,7 @@ from fastalloc.export.records import (
     thread_name,
 )
 from fastalloc.export.stacks import FrameKey, StackTree
-from fastalloc.export.wire import Encode, cstring, i32, u8, u32, u64, uvarint
+from fastalloc.export.wire import MASK_64, Encode, cstring, i32, u8, u32, u64, uvarint
 
 MEMORY_SNAPSHOT = b"\x01"
 ROW = b"\x02"
@@ -128,8 +128,8 @@ def row(format: int, row: Row) -> bytes:
         0,
         row.node,
         0,
-        row.high_water_count,
-        row.live_count,
-        row.high_water_bytes,
-        row.live_bytes,
+        min(row.high_water_count, MASK_64),
+        min(row.live_count, MASK_64),
+        min(row.high_water_bytes, MASK_64),
+        min(row.live_bytes, MASK_64),
     )

@@ -10,8 +10,9 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastalloc.export.errors import ExportError
-from fastalloc.export.records import Allocator, allocator_of
+from fastalloc.export.records import Allocator
 from fastalloc.export.stacks import FrameKey, StackTree, frame_key
+from fastalloc.recording.layout import Domain
 from fastalloc.recording.stacks import STACK_CUT, UNKNOWN_FUNCTION
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from fastalloc.recording.reader import Snapshot
 
-ARENA = 3
 PSEUDO_FRAMES = ("span", "phase", "thread")
 
 # Made-up names are in angle brackets: `memray tree` takes square ones for markup.
@@ -68,7 +68,13 @@ class Threads:
 class Translator:
     """Turns what a snapshot knows into threads, stacks and blocks of one file."""
 
-    def __init__(self, snapshot: Snapshot, frames: Sequence[str]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        frames: Sequence[str] = (),
+        pymalloc: Allocator = Allocator.PYMALLOC_MALLOC,
+    ) -> None:
+        """frames: what to show above every stack. pymalloc: how to call what it serves."""
         for name in frames:
             if name not in PSEUDO_FRAMES:
                 raise ExportError(
@@ -79,17 +85,23 @@ class Translator:
         # Arenas are what small objects live in: beside samples of the objects they would
         # count the same memory twice. In standby mode there are only arenas.
         self.with_arenas = snapshot.mode == "standby"
+        self._allocators = {
+            Domain.RAW: Allocator.MALLOC,
+            Domain.MEM: pymalloc,
+            Domain.OBJ: pymalloc,
+            Domain.ARENA: Allocator.MMAP,
+        }
         self._snapshot = snapshot
         self._frames = tuple(frames)
         self._nodes: dict[tuple[object, ...], int] = {}
-        self._site_domains: list[int] = snapshot.sites["domain"].tolist()
+        self._site_domains = [Domain(domain) for domain in snapshot.sites["domain"].tolist()]
         self._phase_names: list[str] = snapshot.phases["name"].tolist()
         self._span_names = _span_names(snapshot)
 
     def blocks(self) -> Iterator[Block]:
         """Yield every sample: those of the live heap, then those of the ring of the freed."""
         live, freed = self._snapshot.live, self._snapshot.freed
-        yield from self._blocks(live, repeat(None), live["domain"].tolist())
+        yield from self._blocks(live, repeat(None), map(Domain, live["domain"].tolist()))
         domains = [self._site_domains[site] for site in freed["site"].tolist()]
         yield from self._blocks(freed, freed["freed_ns"].tolist(), domains)
 
@@ -103,21 +115,21 @@ class Translator:
 
     def site_allocator(self, site: int) -> Allocator:
         """Return the allocator of all blocks of a site."""
-        return allocator_of(self._site_domains[site])
+        return self._allocators[self._site_domains[site]]
 
     def exports(self, site: int) -> bool:
         """Tell whether the blocks of a site go into the file."""
-        return self.with_arenas or self._site_domains[site] != ARENA
+        return self.with_arenas or self._site_domains[site] is not Domain.ARENA
 
     def _blocks(
-        self, samples: Any, freed: Iterable[int | None], domains: list[int]
+        self, samples: Any, freed: Iterable[int | None], domains: Iterable[Domain]
     ) -> Iterator[Block]:
         times = _columns(samples, "time_ns", "address", "weight", "size")
         origins = _columns(samples, "site", "span_id", "phase", "tid", "thread_name")
         for (time_ns, address, weight, size), origin, freed_ns, domain in zip(
             times, origins, freed, domains, strict=False
         ):
-            if domain == ARENA and not self.with_arenas:
+            if domain is Domain.ARENA and not self.with_arenas:
                 continue
             site, span_id, phase, tid, thread = origin
             yield Block(
@@ -129,7 +141,7 @@ class Translator:
                 site,
                 self.threads.number(tid, thread),
                 self._node(site, self._span(span_id), self._phase(phase), thread),
-                allocator_of(domain),
+                self._allocators[domain],
             )
 
     def _span(self, span_id: int) -> str:

@@ -42,7 +42,7 @@ class Anchor(NamedTuple):
 
 
 class _Written(NamedTuple):
-    """A block as it was written: a free must say the same."""
+    """A block as it was written: its free must say the same."""
 
     thread: int
     allocator: Allocator
@@ -50,34 +50,82 @@ class _Written(NamedTuple):
     size: int
 
 
-class Forgotten:
-    """The blocks that stand for what the recording has forgotten: a stack of sizes."""
+class Replay:
+    """Writes allocations and frees, and keeps the blocks of what is forgotten."""
 
-    def __init__(
-        self, file: AllAllocations, thread: tuple[int, str], path: tuple[int, ...]
-    ) -> None:
-        self.bytes = 0
-        self._file = file
-        self._thread = thread
-        self._path = path
-        self._blocks: list[tuple[int, int]] = []
-        self._next_address = FIRST_MADE_UP_ADDRESS + (1 << 40)
+    def __init__(self, file: AllAllocations, translator: Translator, most: int) -> None:
+        """`most`: bytes that the live heap never exceeded."""
+        self.file = file
+        self._most = most
+        self._heap = 0  # of known blocks, without arenas
+        self._tree = translator.tree
+        self._names = translator.threads.names
+        self._paths: dict[int, tuple[int, ...]] = {}
+        self._written: dict[int, _Written] = {}
+        self._addresses: set[int] = set()
+        self._made_up = FIRST_MADE_UP_ADDRESS
+        self._forgotten: list[_Written] = []
+        self._forgotten_bytes = 0
+        self._forgotten_thread = translator.unknown_thread()
+        self._forgotten_path = (self._tree.frame_number(FORGOTTEN),)
 
-    def become(self, amount: int) -> None:
-        """Free or allocate until the blocks hold this many bytes."""
-        while self.bytes > amount:
-            address, size = self._blocks.pop()
-            self._file.thread(*self._thread)
-            self._file.free(Allocator.MALLOC, address, size)
-            self.bytes -= size
-        if self.bytes < amount:
-            size = amount - self.bytes
-            self._file.thread(*self._thread)
-            self._file.stack(self._path)
-            self._file.allocate(Allocator.MALLOC, self._next_address, size)
-            self._blocks.append((self._next_address, size))
-            self._next_address += 8
-            self.bytes = amount
+    def allocate(self, number: int, block: Block) -> None:
+        """Write a block's allocation. What is forgotten makes way if there is no room for both.
+
+        number: to free it by.
+        """
+        if block.allocator is not Allocator.MMAP:
+            self._heap += block.weight
+            if self._forgotten_bytes + self._heap > self._most:
+                self.forget(max(0, self._most - self._heap))
+        path = self._paths.get(block.node)
+        if path is None:
+            path = self._paths[block.node] = self._tree.path(block.node)
+        self._written[number] = self._write(
+            path, _Written(block.thread, block.allocator, self._address(block), block.weight)
+        )
+
+    def free(self, number: int) -> None:
+        """Write the free of a block written before."""
+        block = self._written.pop(number)
+        self._addresses.discard(block.address)
+        if block.allocator is not Allocator.MMAP:
+            self._heap -= block.size
+        self._write_free(block)
+
+    def forget(self, amount: int) -> None:
+        """Let the blocks of what is forgotten hold this many bytes."""
+        while self._forgotten_bytes > amount:
+            last = self._forgotten.pop()
+            self._forgotten_bytes -= last.size
+            self._write_free(last)
+        if self._forgotten_bytes < amount:
+            size = amount - self._forgotten_bytes
+            block = _Written(self._forgotten_thread, Allocator.MALLOC, self._new_address(), size)
+            self._forgotten.append(self._write(self._forgotten_path, block))
+            self._forgotten_bytes = amount
+
+    def _write(self, path: tuple[int, ...], block: _Written) -> _Written:
+        self.file.thread(block.thread, self._names[block.thread])
+        self.file.stack(path)
+        self.file.allocate(block.allocator, block.address, block.size)
+        return block
+
+    def _write_free(self, block: _Written) -> None:
+        self.file.thread(block.thread, self._names[block.thread])
+        self.file.free(block.allocator, block.address, block.size)
+
+    def _address(self, block: Block) -> int:
+        """The block's own address, as far as the format can say it and no other block is there."""
+        address = block.address & ~7
+        if not address or address in self._addresses:
+            address = self._new_address()
+        self._addresses.add(address)
+        return address
+
+    def _new_address(self) -> int:
+        self._made_up += 8
+        return self._made_up
 
 
 def anchors_of(snapshot: Snapshot) -> list[Anchor]:
@@ -101,8 +149,11 @@ def anchors_of(snapshot: Snapshot) -> list[Anchor]:
 
 
 def has_forgotten(snapshot: Snapshot) -> bool:
-    """Tell whether samples were freed that the ring does not hold any more."""
-    return snapshot.header["freed"] > len(snapshot.freed)
+    """Tell whether samples were taken that are neither live nor in the ring of the freed."""
+    header = snapshot.header
+    return header["freed"] > len(snapshot.freed) or header["samples"] > len(snapshot.live) + len(
+        snapshot.freed
+    )
 
 
 def write_history(
@@ -115,49 +166,22 @@ def write_history(
     """Write every block, its free if it has one, and the memory plot."""
     anchors = anchors_of(snapshot)
     gaps = _gaps(anchors, blocks) if has_forgotten(snapshot) else [0] * len(anchors)
-    between = [min(pair) for pair in zip(gaps, [*gaps[1:], 0], strict=True)]
-    names = translator.threads.names
-    unknown = translator.unknown_thread()
-    tree = translator.tree
-    forgotten = Forgotten(file, (unknown, names[unknown]), (tree.frame_number(FORGOTTEN),))
-    most = max([anchor.live_bytes for anchor in anchors])
-    heap = 0
-    paths: dict[int, tuple[int, ...]] = {}
-    written: dict[int, _Written] = {}
-    taken: set[int] = set()
-    made_up = FIRST_MADE_UP_ADDRESS
-
+    replay = Replay(file, translator, max(anchor.live_bytes for anchor in anchors))
     events = _events(blocks, anchors)
     for done, (_, order, index) in enumerate(events):
         if done % 4096 == 0:
             progress(done, len(events))
-        if order == _ANCHOR:
+        if order == _ALLOCATE:
+            replay.allocate(index, blocks[index])
+        elif order != _ANCHOR:
+            replay.free(index)
+        else:
             anchor = anchors[index]
-            forgotten.become(gaps[index])
+            replay.forget(gaps[index])
             if anchor.rss_bytes is not None:
                 file.memory(anchor.time_ns // 1_000_000, anchor.rss_bytes)
-            forgotten.become(between[index])
-        elif order == _ALLOCATE:
-            block = blocks[index]
-            heap += block.weight
-            if forgotten.bytes and heap + forgotten.bytes > most:
-                forgotten.become(max(0, most - heap))
-            address = block.address & ~7
-            if address in taken or not address:
-                address = made_up = made_up + 8
-            taken.add(address)
-            if block.node not in paths:
-                paths[block.node] = tree.path(block.node)
-            file.thread(block.thread, names[block.thread])
-            file.stack(paths[block.node])
-            file.allocate(block.allocator, address, block.weight)
-            written[index] = _Written(block.thread, block.allocator, address, block.weight)
-        else:
-            freed = written.pop(index)
-            heap -= freed.size
-            taken.discard(freed.address)
-            file.thread(freed.thread, names[freed.thread])
-            file.free(freed.allocator, freed.address, freed.size)
+            # between two anchors no more is certain than the lesser of both
+            replay.forget(min(gaps[index : index + 2]))
     progress(len(events), len(events))
 
 

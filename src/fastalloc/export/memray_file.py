@@ -17,13 +17,14 @@ from fastalloc.export.header import Header, Kind
 from fastalloc.export.history import anchors_of, write_history
 from fastalloc.export.records import FIRST_PYTHON
 from fastalloc.export.rows import rows_of
-from fastalloc.export.versions import format_for
+from fastalloc.export.versions import chosen_version, format_for, pymalloc_for
 
 if TYPE_CHECKING:
     from fastalloc.export.stacks import FrameKey
     from fastalloc.recording.reader import Snapshot
 
 Progress = Callable[[int, int], None]
+MAX_INT = (1 << 31) - 1
 KINDS = {"aggregated": Kind.AGGREGATED, "all": Kind.ALL}
 
 
@@ -50,15 +51,16 @@ def export_memray(
     """
     if kind not in KINDS:
         raise ExportError(f"'{kind}' is not a kind of memray file; choose from {', '.join(KINDS)}.")
-    format = format_for(memray_version)
+    version = chosen_version(memray_version)
+    format = format_for(version)
+    translator = Translator(snapshot, frames, pymalloc_for(version))
     write = _aggregated if kind == "aggregated" else _all
-    replace_file(destination_path, write(snapshot, format, frames, progress or _silent))
+    replace_file(destination_path, write(snapshot, format, translator, progress or _silent))
 
 
 def _aggregated(
-    snapshot: Snapshot, format: int, frames: Sequence[str], progress: Progress
+    snapshot: Snapshot, format: int, translator: Translator, progress: Progress
 ) -> bytes:
-    translator = Translator(snapshot, frames)
     tree = translator.tree
     rows = aggregated.with_own_leaves(rows_of(snapshot, translator), tree)
     rows = aggregated.in_order(format, rows)
@@ -79,8 +81,7 @@ def _aggregated(
     return b"".join(parts)
 
 
-def _all(snapshot: Snapshot, format: int, frames: Sequence[str], progress: Progress) -> bytes:
-    translator = Translator(snapshot, frames)
+def _all(snapshot: Snapshot, format: int, translator: Translator, progress: Progress) -> bytes:
     blocks = list(translator.blocks())
     file = new_body(format, translator.tree.frames)
     write_history(snapshot, translator, file, blocks, progress)
@@ -97,13 +98,13 @@ def _header(
     return Header(
         format=format,
         kind=kind,
-        python_version=max(FIRST_PYTHON, snapshot.header["python_version"]),
+        python_version=min(max(FIRST_PYTHON, snapshot.header["python_version"]), MAX_INT),
         records=records,
         frames=len(frames),
         start_ms=start_ms,
         end_ms=start_ms + int(snapshot.duration_seconds * 1000),
         command_line=f"fastalloc: {Path(snapshot.path).name}",
-        pid=snapshot.pid,
+        pid=snapshot.pid & MAX_INT,
         libdest=libdest,
         site_packages=site_packages,
     ).encode()

@@ -19,6 +19,7 @@ class Allocator(IntEnum):
 
     PYMALLOC_FREE = 1
     PYMALLOC_MALLOC = 2
+    PYMALLOC_CALLOC = 3
     FREE = 5
     MALLOC = 6
     MMAP = 14
@@ -28,6 +29,7 @@ class Allocator(IntEnum):
 OLDER_NUMBERS = {
     Allocator.PYMALLOC_FREE: 15,
     Allocator.PYMALLOC_MALLOC: 12,
+    Allocator.PYMALLOC_CALLOC: 13,
     Allocator.FREE: 2,
     Allocator.MALLOC: 1,
     Allocator.MMAP: 10,
@@ -36,21 +38,10 @@ OLDER_NUMBERS = {
 
 FREED_BY = {
     Allocator.PYMALLOC_MALLOC: Allocator.PYMALLOC_FREE,
+    Allocator.PYMALLOC_CALLOC: Allocator.PYMALLOC_FREE,
     Allocator.MALLOC: Allocator.FREE,
     Allocator.MMAP: Allocator.MUNMAP,
 }
-
-_DOMAINS = {
-    0: Allocator.MALLOC,  # RAW
-    1: Allocator.PYMALLOC_MALLOC,  # MEM
-    2: Allocator.PYMALLOC_MALLOC,  # OBJ
-    3: Allocator.MMAP,  # ARENA
-}
-
-
-def allocator_of(domain: int) -> Allocator:
-    """Return the allocator that memray would have seen for a domain."""
-    return _DOMAINS.get(domain, Allocator.MALLOC)
 
 
 def allocator_number(format: int, allocator: Allocator) -> int:

@@ -4,6 +4,7 @@ import re
 from importlib import metadata
 
 from fastalloc.export.errors import ExportError
+from fastalloc.export.records import Allocator
 
 # The first release of each format; its later releases write the same one.
 FORMATS = (
@@ -15,8 +16,8 @@ FORMATS = (
 NEWEST_KNOWN = (1, 20)
 KNOWN = "1.7 to 1.20"
 
-# Its authors withdrew it: it takes blocks of pymalloc for frees and refuses their stacks.
-BROKEN = "1.19.0"
+# Withdrawn by its authors: it takes PYMALLOC_MALLOC for a free, and fails on its stack.
+WITHDRAWN = ("1.19", "1.19.0")
 
 
 def installed_memray() -> str | None:
@@ -35,24 +36,24 @@ def release(version: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def format_for(version: str | None) -> int:
-    """Return the format that a memray release reads; None stands for the installed memray."""
+def chosen_version(version: str | None) -> str:
+    """Return the version, or that of the installed memray if it is None."""
+    version = version if version is not None else installed_memray()
     if version is None:
-        version = installed_memray()
-        if version is None:
-            raise ExportError(
-                "memray is not installed here, so its version must be given: each release "
-                f"reads only its own file format (known: {KNOWN})."
-            )
+        raise ExportError(
+            "memray is not installed here, so its version must be given: each release "
+            f"reads only its own file format (known: {KNOWN})."
+        )
+    return version
+
+
+def format_for(version: str) -> int:
+    """Return the format that a memray release reads."""
     wanted = release(version)
     if wanted > NEWEST_KNOWN:
         raise ExportError(
             f"memray {version} is newer than this fastalloc knows, and its file format may differ "
             f"(known: {KNOWN}); give the version of a memray that you can use."
-        )
-    if version == BROKEN:
-        raise ExportError(
-            f"memray {BROKEN} was withdrawn: it cannot show pymalloc's blocks; use 1.19.1 or later."
         )
     chosen = 0
     for first, number in FORMATS:
@@ -61,3 +62,8 @@ def format_for(version: str | None) -> int:
     if not chosen:
         raise ExportError(f"memray {version} is too old to be exported to (known: {KNOWN}).")
     return chosen
+
+
+def pymalloc_for(version: str) -> Allocator:
+    """Return what to call allocations from pymalloc in a file for a memray release."""
+    return Allocator.PYMALLOC_CALLOC if version in WITHDRAWN else Allocator.PYMALLOC_MALLOC
