@@ -24,10 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "limits": set(),
     "inactive": set(),
+    "housekeeping": set(),
     "dumps": set(),
     "threads": {"_core"},
     "spans": {"_core", "inactive"},
-    "profiler": {"_core", "config", "dumps", "limits", "spans", "threads"},
+    "profiler": {"_core", "config", "dumps", "housekeeping", "limits", "spans", "threads"},
     # reading wing
     "recording": set(),
     "analysis": {"recording"},
@@ -43,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT_LATE = {"profiler": {"recording"}}
 
 CAPTURE_WING = (
-    *("_core", "config", "dumps", "inactive", "limits", "profiler", "spans", "threads"),
+    *("_core", "config", "dumps", "housekeeping", "inactive", "limits"),
+    *("profiler", "spans", "threads"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}
