@@ -1,0 +1,1 @@
+"""From snapshots to answers: plain functions, one question each."""

@@ -37,7 +37,8 @@ class Row(NamedTuple):
     live_count: float
     """Blocks."""
     high_water_bytes: int
-    """What it held when the process's live heap was at its high-water mark."""
+    """What it held when the process's live heap was at its high-water mark; 0 if only some
+    samples were asked for."""
     error_bytes: float
     """One standard error of `live_bytes`: the truth is within twice of it 19 times in 20."""
     samples: int
@@ -58,7 +59,13 @@ class _Groups(NamedTuple):
     name: Callable[[int], str]
 
 
-def top(snapshot: Snapshot, by: str, group: str, limit: int | None) -> list[Row]:
+def top(
+    snapshot: Snapshot,
+    by: str,
+    group: str,
+    limit: int | None,
+    where: npt.NDArray[np.bool_] | None = None,
+) -> list[Row]:
     """The rows of `Snapshot.top`. ValueError if `by` or `group` is no such thing.
 
     Arenas are what object blocks lie in. In standby mode, where object blocks are not sampled,
@@ -74,8 +81,11 @@ def top(snapshot: Snapshot, by: str, group: str, limit: int | None) -> list[Row]
         shown[[Domain.RAW, Domain.ARENA]] = True
     else:
         shown[[Domain.RAW, Domain.MEM, Domain.OBJ]] = True
-    live = snapshot.live[shown[snapshot.live["domain"]]]
+    counted = shown[snapshot.live["domain"]]
+    live = snapshot.live[counted if where is None else counted & where]
     groups = GROUPS[group](snapshot, live, shown)
+    if where is not None:
+        groups = groups._replace(high_water=np.zeros(len(groups.high_water)))
     sums = _sums(live, groups)
     order = np.lexsort((np.arange(len(sums["samples"])), -sums[by]))
     order = order[(sums["samples"] > 0)[order] | (sums["high_water_bytes"] > 0)[order]][:limit]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    import numpy.typing as npt
 
     from fastalloc.recording.holders import Row
     from fastalloc.recording.strings import Strings
@@ -272,14 +273,22 @@ class Snapshot:
 
     # Answers
 
-    def top(self, by: str = "live_bytes", group: str = "line", limit: int | None = 20) -> list[Row]:
+    def top(
+        self,
+        by: str = "live_bytes",
+        group: str = "line",
+        limit: int | None = 20,
+        where: npt.NDArray[np.bool_] | None = None,
+    ) -> list[Row]:
         """The biggest holders of memory, the biggest first.
 
-        `group`: site, line, function, span, phase, thread, module or domain. `by`: any of a
-        row's numbers. `limit`: rows at most; None for all. Raises ValueError for other names.
-        Cost: some vectorised passes over the live samples. See `holders.Row` for the fields.
+        `group`: site, line, function, span, phase, thread, module or domain (`holders.GROUPS`
+        says what the rows' keys are). `by`: any of a row's numbers. `limit`: rows at most; None
+        for all. `where`: only these samples, a mask over `live`, as in
+        `top(where=snapshot.live["span_id"] == 7)`. Raises ValueError for other names. Cost: some
+        vectorised passes over the live samples. `holders.Row` says what a row has.
         """
-        return holders.top(self, by, group, limit)
+        return holders.top(self, by, group, limit, where)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for JSON: scalars, and tables as lists of dicts.
