@@ -8,7 +8,7 @@ the phase "stream" the sending of the body.
 
 What the server sees of the response stays what it was: its length where it has one, its
 iterator itself (so no frame of ours per chunk), and a `wsgi.file_wrapper` object as the very
-object, so that sendfile goes on working. Exceptions pass untouched.
+object, so that sendfile goes on working (the span ends there). Exceptions pass untouched.
 """
 
 from __future__ import annotations
@@ -115,6 +115,9 @@ class _Body:
         finally:
             self._end()
 
+    def __del__(self) -> None:
+        self._end()  # for servers that forget to close
+
     def _stream(self) -> None:
         if self._phase is None and self._span is not None:
             self._phase = fastalloc.phase("stream")
@@ -149,28 +152,12 @@ class _IteratorBody(_Body):
 
 def _with_span(body: Iterable[bytes], span: Any, file_wrapper: Any) -> Iterable[bytes]:
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-        return _file_with_span(body, span)
+        # The server knows its wrapper by the type, sends the file by itself, and may close it in
+        # another thread: the application's part is over.
+        span.__exit__(None, None, None)
+        return body
     if hasattr(body, "__next__"):
         return _IteratorBody(body, span)
     if hasattr(body, "__len__"):
         return _SizedBody(body, span)
     return _Body(body, span)
-
-
-def _file_with_span(body: Any, span: Any) -> Iterable[bytes]:
-    """Servers know their own file wrapper by its type: hand back the object itself."""
-    follower = _Body(body, span)
-    close = getattr(body, "close", None)
-
-    def close_and_end() -> None:
-        try:
-            if close is not None:
-                close()
-        finally:
-            follower._end()
-
-    try:
-        body.close = close_and_end
-    except (AttributeError, TypeError):  # a wrapper written in C: the span ends here
-        follower._end()
-    return body  # type: ignore[no-any-return]
