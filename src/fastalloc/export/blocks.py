@@ -18,7 +18,7 @@ from fastalloc.recording.stacks import STACK_CUT, UNKNOWN_FUNCTION
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from fastalloc.recording.reader import Snapshot
+    from fastalloc.recording.reader import Frame, Snapshot
 
 PSEUDO_FRAMES = ("span", "phase", "thread")
 
@@ -94,6 +94,7 @@ class Translator:
         self._snapshot = snapshot
         self._frames = tuple(frames)
         self._nodes: dict[tuple[object, ...], int] = {}
+        self._frame_numbers: dict[Frame, int] = {}
         self._site_domains = [Domain(domain) for domain in snapshot.sites["domain"].tolist()]
         self._phase_names: list[str] = snapshot.phases["name"].tolist()
         self._span_names = _span_names(snapshot)
@@ -155,14 +156,20 @@ class Translator:
         roots = tuple(FrameKey(shown[name], f"<{name}>", 0) for name in self._frames)
         node = self._nodes.get((site, roots))
         if node is None:
-            stack = [_frame(*frame) for frame in reversed(self._snapshot.stack(site))]
-            node = self.tree.add([*roots, *(stack or [NO_STACK])])
+            stack = self._snapshot.stack(site)
+            node = self.tree.add(roots if stack else [*roots, NO_STACK])
+            for frame in reversed(stack):
+                node = self.tree.child(node, self._frame_number(frame))
             self._nodes[site, roots] = node
         return node
 
-
-def _frame(function: str, file: str, line: int) -> FrameKey:
-    return frame_key(READERS_NAMES.get(function, function), file, line)
+    def _frame_number(self, frame: Frame) -> int:
+        number = self._frame_numbers.get(frame)
+        if number is None:
+            name = READERS_NAMES.get(frame.function, frame.function)
+            number = self.tree.frame_number(frame_key(name, frame.file, frame.line))
+            self._frame_numbers[frame] = number
+        return number
 
 
 def _span_names(snapshot: Snapshot) -> dict[int, str]:

@@ -6,7 +6,9 @@ samples stand for. The format has no field for "stands for n allocations": count
 The ring of the freed forgets its oldest entries, so of earlier times less is known than there
 was. Where the recording knows how large the live heap was (ticks of the timeline, the
 high-water mark), what the known samples lack is written as blocks of one pseudo frame,
-`FORGOTTEN`. The heap curve is then the recording's own, and so is the peak that memray finds.
+`FORGOTTEN`. The heap curve is then the recording's own, and so is the peak that memray finds. (Except before
+an instant at which the live table was full and the interval was widened: what samples weighed
+before that is not known any more, and the curve there is an estimate.)
 """
 
 from __future__ import annotations

@@ -117,12 +117,12 @@ def library_folders(frames: Sequence[FrameKey]) -> tuple[str, tuple[str, ...]]:
     """
     libraries: dict[str, int] = {}
     packages: dict[str, None] = {}
-    for frame in frames:
-        installed = re.match(r"(/.*?/(?:site|dist)-packages)/", frame.file)
+    for file in dict.fromkeys(frame.file for frame in frames):
+        installed = re.match(r"(/.*?/(?:site|dist)-packages)/", file)
         if installed:
             packages[installed[1]] = None
             continue
-        library = re.match(r"(/.*?/lib(?:64)?/python3\.\d+t?)/", frame.file)
+        library = re.match(r"(/.*?/lib(?:64)?/python3\.\d+t?)/", file)
         if library:
             libraries[library[1]] = libraries.get(library[1], 0) + 1
     return max(libraries, key=libraries.__getitem__, default=""), tuple(packages)

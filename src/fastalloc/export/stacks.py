@@ -43,8 +43,9 @@ class StackTree:
 
     def child(self, parent: int, frame: int) -> int:
         """Return the node of the stack that is `parent` with one frame more."""
-        number = self._nodes.setdefault((parent, frame), len(self.parents))
-        if number == len(self.parents):
+        number = self._nodes.get((parent, frame))
+        if number is None:
+            number = self._nodes[parent, frame] = len(self.parents)
             self.parents.append(parent)
             self.leaf_frames.append(frame)
         return number
