@@ -137,8 +137,10 @@ def test_arenas_are_left_out_beside_samples_of_what_is_in_them(tmp_path: Path) -
 def test_arenas_are_mappings_in_standby_mode(tmp_path: Path) -> None:
     story = Story(mode="standby")
     story.allocate(size=1 << 20, domain="ARENA")
-    (record,) = export(story, tmp_path).get_leaked_allocation_records()
+    reader = export(story, tmp_path)
+    (record,) = reader.get_leaked_allocation_records()
     assert (record.allocator, record.size) == (AllocatorType.MMAP, 1 << 20)
+    assert [heap for _, _, heap in read_memory(reader)] == [1 << 20]
 
 
 def test_spans_phases_and_threads_can_be_frames(tmp_path: Path) -> None:

@@ -263,6 +263,15 @@ def test_a_flamegraph_fetches_nothing_from_the_network(story: Story, tmp_path: P
     assert not re.search(r"<(script|link)[^>]*(src|href)=\"?http", page.read_text())
 
 
+def test_flamegraph_uses_no_memray_of_the_working_folder(
+    story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "memray.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    flamegraph(story.snapshot(tmp_path), "page.html")
+    assert (tmp_path / "page.html").exists()
+
+
 def test_without_memray_flamegraph_says_so_in_a_line(
     story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,10 +13,9 @@ before that is not known any more, and the curve there is an estimate.)
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastalloc.export.memory_plot import anchors_of, held_at
 from fastalloc.export.records import Allocator
 from fastalloc.export.stacks import FrameKey
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from fastalloc.export.all_allocations import AllAllocations
     from fastalloc.export.blocks import Block, Translator
+    from fastalloc.export.memory_plot import Anchor
     from fastalloc.recording.reader import Snapshot
 
 FORGOTTEN = FrameKey("<freed since, no longer in the recording>", "", 0)
@@ -33,14 +33,6 @@ FIRST_MADE_UP_ADDRESS = 1 << 62  # in no process's half of the address space
 # Of what happens in the same instant, frees come first, so that an address is free when it is
 # allocated again; anchors see the result.
 _FREE, _ALLOCATE, _FREE_AT_ONCE, _ANCHOR = range(4)
-
-
-class Anchor(NamedTuple):
-    """An instant at which the size of the live heap is known."""
-
-    time_ns: int
-    live_bytes: int
-    rss_bytes: int | None  # None: not a point of the memory plot
 
 
 class _Written(NamedTuple):
@@ -130,26 +122,6 @@ class Replay:
         return self._made_up
 
 
-def anchors_of(snapshot: Snapshot) -> list[Anchor]:
-    """Return what is known of the heap's size, in order of time; the last is the snapshot."""
-    timeline = snapshot.timeline
-    anchors = [
-        Anchor(*tick)
-        for tick in zip(
-            *(timeline[name].tolist() for name in ("time_ns", "live_bytes", "rss_bytes")),
-            strict=True,
-        )
-    ]
-    header = snapshot.header
-    if not header["at_peak"] and header["high_water_bytes"]:
-        anchors.append(Anchor(header["high_water_ns"], header["high_water_bytes"], None))
-    end_ns = int(snapshot.duration_seconds * 1e9)
-    now = max([end_ns, header["updated_ns"], *(anchor.time_ns for anchor in anchors)])
-    anchors.sort(key=lambda anchor: anchor.time_ns)
-    anchors.append(Anchor(now, snapshot.live_bytes, snapshot.rss_bytes))
-    return anchors
-
-
 def has_forgotten(snapshot: Snapshot) -> bool:
     """Tell whether samples were taken that are neither live nor in the ring of the freed."""
     header = snapshot.header
@@ -204,18 +176,7 @@ def _events(blocks: list[Block], anchors: list[Anchor]) -> list[tuple[int, int, 
 
 def _gaps(anchors: list[Anchor], blocks: list[Block]) -> list[int]:
     """Return how much of the live heap at each anchor no known block explains."""
-    changes = []
-    for block in blocks:
-        if block.allocator is Allocator.MMAP:
-            continue  # arenas are no part of live_bytes
-        changes.append((block.time_ns, block.weight))
-        if block.freed_ns is not None:
-            changes.append((max(block.freed_ns, block.time_ns), -block.weight))
-    changes.sort()
-    times = [time for time, _ in changes]
-    known = [0, *accumulate(change for _, change in changes)]
-    gaps = [
-        max(0, anchor.live_bytes - known[bisect_right(times, anchor.time_ns)]) for anchor in anchors
-    ]
+    known = held_at(anchors, (b for b in blocks if b.allocator is not Allocator.MMAP))
+    gaps = [max(0, anchor.live_bytes - held) for anchor, held in zip(anchors, known, strict=True)]
     gaps[-1] = 0  # now all live samples are known
     return gaps

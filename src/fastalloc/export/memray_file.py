@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ from fastalloc.export.all_allocations import new_body
 from fastalloc.export.blocks import Translator
 from fastalloc.export.errors import ExportError
 from fastalloc.export.header import Header, Kind
-from fastalloc.export.history import anchors_of, write_history
-from fastalloc.export.records import FIRST_PYTHON
+from fastalloc.export.history import write_history
+from fastalloc.export.memory_plot import anchors_of, held_at
+from fastalloc.export.records import FIRST_PYTHON, Allocator
 from fastalloc.export.rows import rows_of
 from fastalloc.export.versions import chosen_version, format_for, pymalloc_for
 
 if TYPE_CHECKING:
+    from fastalloc.export.blocks import Block
     from fastalloc.export.stacks import FrameKey
     from fastalloc.recording.reader import Snapshot
 
@@ -62,23 +64,30 @@ def _aggregated(
     snapshot: Snapshot, format: int, translator: Translator, progress: Progress
 ) -> bytes:
     tree = translator.tree
-    rows = aggregated.with_own_leaves(rows_of(snapshot, translator), tree)
-    rows = aggregated.in_order(format, rows)
-    start_ms = _start_ms(snapshot)
-    parts = [_header(snapshot, format, Kind.AGGREGATED, len(rows), tree.frames)]
-    parts += [
-        aggregated.memory_snapshot(
-            start_ms + point.time_ns // 1_000_000, point.rss_bytes, point.live_bytes
-        )
-        for point in anchors_of(snapshot)
-        if point.rss_bytes is not None
+    blocks = list(translator.blocks())
+    rows = aggregated.with_own_leaves(rows_of(snapshot, translator, blocks), tree)
+    parts = [
+        _header(snapshot, format, Kind.AGGREGATED, len(rows), tree.frames),
+        *_memory_plot(snapshot, blocks),
+        aggregated.threads(translator.threads.names.items()),
+        aggregated.stacks(format, tree),
+        *(aggregated.row(format, row) for row in aggregated.in_order(format, rows)),
+        aggregated.TRAILER,
     ]
-    parts.append(aggregated.threads(translator.threads.names.items()))
-    parts.append(aggregated.stacks(format, tree))
-    parts += [aggregated.row(format, row) for row in rows]
-    parts.append(aggregated.TRAILER)
     progress(len(rows), len(rows))
     return b"".join(parts)
+
+
+def _memory_plot(snapshot: Snapshot, blocks: list[Block]) -> Iterator[bytes]:
+    start_ms = _start_ms(snapshot)
+    points = [point for point in anchors_of(snapshot) if point.rss_bytes is not None]
+    arenas = held_at(points, (block for block in blocks if block.allocator is Allocator.MMAP))
+    for point, arena_bytes in zip(points, arenas, strict=True):
+        yield aggregated.memory_snapshot(
+            start_ms + point.time_ns // 1_000_000,
+            point.rss_bytes or 0,
+            point.live_bytes + arena_bytes,
+        )
 
 
 def _all(snapshot: Snapshot, format: int, translator: Translator, progress: Progress) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -78,9 +79,18 @@ def _read(path: str | Path) -> Snapshot:
 
 
 def _run_memray(*arguments: str) -> None:
-    """Run memray as a command; its words become the error's if it fails."""
+    """Run memray as a command; its words become the error's if it fails.
+
+    -P: not a memray.py of the working folder. Without FASTALLOC_*: memray is not to be recorded.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "memray", *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "memray", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            name: value for name, value in os.environ.items() if not name.startswith("FASTALLOC_")
+        },
     )
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]

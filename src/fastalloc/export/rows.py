@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fastalloc.export.aggregated import Row
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fastalloc.export.blocks import Block, Translator
     from fastalloc.export.records import Allocator
@@ -45,13 +45,13 @@ class _Sums:
         self.count[key] += count
 
 
-def rows_of(snapshot: Snapshot, translator: Translator) -> list[Row]:
+def rows_of(snapshot: Snapshot, translator: Translator, blocks: Iterable[Block]) -> list[Row]:
     """Return the rows: what is live, and what was at the high-water mark."""
     live, high_water = _Sums(), _Sums()
     at_high_water: dict[int, list[Block]] = defaultdict(list)
     instant = snapshot.header["high_water_ns"]
     at_peak = snapshot.header["at_peak"] != 0
-    for block in translator.blocks():
+    for block in blocks:
         if block.freed_ns is None:
             live.add(_key(block), block.weight, block.allocations)
             if at_peak or block.time_ns <= instant:
