@@ -93,7 +93,7 @@ def _start(args: argparse.Namespace) -> str | None:
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
         fastalloc.start(**options)
-    except (ValueError, TypeError) as error:
+    except fastalloc.ConfigError as error:
         args.parser.error(str(error))
     status = fastalloc.status()
     if not status.recording:
