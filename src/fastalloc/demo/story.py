@@ -182,8 +182,10 @@ def _explain(outcome: Outcome, snapshot: Snapshot, screen: Screen) -> None:
     outcome.recording, outcome.pid = str(snapshot.path), snapshot.pid
     outcome.state, outcome.live_bytes = snapshot.state, int(snapshot.live_bytes)
     outcome.rss_bytes = int(snapshot.rss_bytes)
-    spans = snapshot.top(by="live_bytes", group="span", limit=ROWS)
-    lines = snapshot.top(by="live_bytes", group="line", limit=ROWS)
+    spans, lines = (
+        [row for row in snapshot.top(by="live_bytes", group=group, limit=ROWS) if row.live_bytes]
+        for group in ("span", "line")
+    )
     outcome.spans = [row._asdict() for row in spans]
     outcome.lines = [row._asdict() for row in lines]
     outcome.in_flight = [str(name) for name in snapshot.spans[snapshot.spans["open"]]["name"]]

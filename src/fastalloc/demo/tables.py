@@ -93,7 +93,7 @@ class Screen:
         )
         with_code = kind == "line" and self._console.width >= 120
         table.add_column(kind, overflow="fold", min_width=24)
-        for column, width in (("held", 9), ("+-", 8), ("share", 5), ("count", 9), ("oldest", 6)):
+        for column, width in (("held", 9), ("±", 8), ("share", 5), ("count", 9), ("oldest", 6)):
             table.add_column(column, justify="right", no_wrap=True, min_width=width)
         if with_code:
             table.add_column("code", no_wrap=True, overflow="ellipsis")
