@@ -186,6 +186,8 @@ def test_a_naming_error_costs_only_the_name(scopes) -> None:
 def test_the_frameworks_route_is_found_afterwards(scopes, key, value) -> None:
     def app(environ, start_response):
         environ[key] = value
+        start_response("200 OK", [])
+        environ[key] = None
         return []
 
     consume(WSGIMiddleware(app), environ("/o/3"))
@@ -194,6 +196,8 @@ def test_the_frameworks_route_is_found_afterwards(scopes, key, value) -> None:
 
 def test_a_broken_framework_object_costs_only_the_name(scopes) -> None:
     consume(WSGIMiddleware(answering([])), environ("/o/3", **{"bottle.route": 7}))
+    assert scopes[-1] == "-span GET /o/{id}"
+    consume(WSGIMiddleware(answering([])), environ("/o/3", **{"werkzeug.request": b""}))
     assert scopes[-1] == "-span GET /o/{id}"
 
 

@@ -51,13 +51,12 @@ class WSGIMiddleware:
         span = fastalloc.span(named or self._names.bounded(_name_of_path(environ)))
         span.__enter__()
         try:
+            starting = start_response if named else self._starting(span, environ, start_response)
             with fastalloc.phase("app"):
-                body = self._app(environ, start_response)
+                body = self._app(environ, starting)
         except BaseException as error:
-            self._rename(span, environ, named)
             span.__exit__(type(error), error, error.__traceback__)
             raise
-        self._rename(span, environ, named)
         return _with_span(body, span, environ.get("wsgi.file_wrapper"))
 
     def _given_name(self, environ: Environ) -> str | None:
@@ -68,10 +67,18 @@ class WSGIMiddleware:
         except Exception:  # a name is not worth a request
             return None
 
-    def _rename(self, span: Any, environ: Environ, named: str | None) -> None:
-        route = None if named else _route_left_behind(environ)
-        if route:
-            span.rename(self._names.bounded(f"{_method(environ)} {route}"))
+    def _starting(
+        self, span: Any, environ: Environ, start_response: StartResponse
+    ) -> StartResponse:
+        """start_response, which first looks for the route: Flask has tidied it away afterwards."""
+
+        def start_response_named(*arguments: Any, **keywords: Any) -> Any:
+            route = _route_left_behind(environ)
+            if route:
+                span.rename(self._names.bounded(f"{_method(environ)} {route}"))
+            return start_response(*arguments, **keywords)
+
+        return start_response_named
 
 
 def _method(environ: Environ) -> str:
