@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from fastalloc.recording.errors import RecordingError
 
 from .confine import Confinement, confined
 from .load import MIX, Tally, drive, login
-from .servers import KINDS, Server, ServerFailed, serving
+from .servers import KINDS, Server, serving
 from .tables import Screen, shown_path
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _tell(
             screen.line(f"({limit.note})")
         try:
             snapshot = _run_until_struck(outcome, limit, output, environment, requests, screen)
-        except (ServerFailed, RecordingError) as error:
+        except (RuntimeError, OSError, HTTPException, RecordingError) as error:
             outcome.failures.append(str(error))
             snapshot = None
     if snapshot is not None:
