@@ -50,7 +50,7 @@ CAPTURE_WING = (
 )
 THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}
 
-MAY_INCLUDE_PYTHON = ("hooks.c", "stack.c", "tasks.c")
+MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "stack.c", "tasks.c")
 EXISTS_FOR_SOME_VERSIONS = ("tasks.c",)  # all of it: dict watchers are 3.12's
 MAY_INCLUDE_PYTHON_PATTERN = re.compile(r"cpython_\w+\.h")
 

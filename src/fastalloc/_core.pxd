@@ -20,6 +20,7 @@ cdef extern from "fastalloc.h":
         uint32_t scale
         const char *cgroup_usage_path
         uint64_t limit_bytes
+        uint32_t limit_of_cgroup
         uint32_t python_version
 
     struct fa_header:

@@ -46,7 +46,7 @@ def unsupported():
 
 
 def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, uint32_t max_frames,
-          uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes):
+          uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes, bint limit_of_cgroup):
     """Create a recording and hook the allocators. OSError, RuntimeError, ValueError."""
     cdef fa_config config
     config.directory = directory
@@ -57,6 +57,7 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
     config.scale = scale
     config.cgroup_usage_path = cgroup_usage_path
     config.limit_bytes = limit_bytes
+    config.limit_of_cgroup = limit_of_cgroup
     config.python_version = sys.hexversion
     _check(fa_start(&config))
 

@@ -1,4 +1,4 @@
-"""The memory limit that this process runs under, and the file that tells its cgroup's usage."""
+"""The memory limit that this process runs under, and the file that tells the usage it limits."""
 
 from __future__ import annotations
 
@@ -7,34 +7,50 @@ import os
 _NO_LIMIT = 1 << 60  # cgroup v1 writes "none" as a number near 2**63
 
 
-def cgroup_usage_path() -> str:
-    """File with the usage in bytes of this process's memory cgroup; "" where there is none."""
-    for folder, version in _cgroups():
-        path = f"{folder}/" + ("memory.current" if version == 2 else "memory.usage_in_bytes")
-        if os.path.exists(path):
-            return path
-    return ""
+_LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
+_USAGES = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
-def find(configured: int = 0) -> tuple[int, str]:
-    """(smallest limit in bytes, where it comes from).
+class Limit:
+    """The limit in force. limit_bytes: 0 when nothing could be read. source: where it comes from.
+    of_cgroup: it limits a cgroup. usage_path: file with the usage in bytes of that cgroup, else of
+    this process's own; "" where there is none."""
 
-    Considered: `configured`, each memory cgroup up to the root, RLIMIT_AS, RLIMIT_DATA, MemTotal.
-    (0, "none") when nothing can be read. About 0.2 ms.
-    """
-    found = [(configured, "memory_limit_bytes")] if configured else []
-    found += _cgroup_limits()
-    found += _resource_limits()
+    __slots__ = ("limit_bytes", "of_cgroup", "source", "usage_path")
+
+    def __init__(self, limit_bytes: int, source: str, of_cgroup: bool, usage_path: str) -> None:
+        self.limit_bytes, self.source = limit_bytes, source
+        self.of_cgroup, self.usage_path = of_cgroup, usage_path
+
+
+def find(configured: int = 0) -> Limit:
+    """The smallest of: `configured`, each memory cgroup's up to the root, RLIMIT_AS, RLIMIT_DATA,
+    MemTotal. About 0.3 ms."""
+    cgroups = _cgroups()
+    own_usage = f"{cgroups[0][0]}/{_USAGES[cgroups[0][1]]}" if cgroups else ""
+    found = [Limit(configured, "memory_limit_bytes", False, own_usage)] if configured else []
+    for folder, version in cgroups:
+        for name in _LIMITS[version]:
+            value = _read_number(f"{folder}/{name}")
+            if 0 < value < _NO_LIMIT:
+                usage = f"{folder}/{_USAGES[version]}"
+                found.append(Limit(value, f"{folder}/{name}", True, usage))
+    for value, name in _resource_limits():
+        found.append(Limit(value, name, False, own_usage))
     total = _mem_total()
     if total:
-        found.append((total, "MemTotal"))
-    return min(found, default=(0, "none"))
+        found.append(Limit(total, "MemTotal", False, own_usage))
+    return min(found, key=_limit_bytes, default=Limit(0, "none", False, own_usage))
+
+
+def _limit_bytes(limit: Limit) -> int:
+    return limit.limit_bytes
 
 
 def _cgroups() -> list[tuple[str, int]]:
     """(folder, version) of this process's memory cgroup and all above it, own first."""
     try:
-        with open("/proc/self/cgroup") as file:
+        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
     except OSError:
         return []
@@ -62,7 +78,7 @@ def _cgroup_mounts() -> dict[int, tuple[str, str]]:
     """Version -> (mount point, root of the hierarchy it shows)."""
     mounts: dict[int, tuple[str, str]] = {}
     try:
-        with open("/proc/self/mountinfo") as file:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 left, _, right = line.partition(" - ")
                 kind, _, options = right.split(" ", 2)
@@ -76,19 +92,13 @@ def _cgroup_mounts() -> dict[int, tuple[str, str]]:
     return mounts
 
 
-def _cgroup_limits() -> list[tuple[int, str]]:
-    names = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
-    found = []
-    for folder, version in _cgroups():
-        for name in names[version]:
-            try:
-                with open(f"{folder}/{name}") as file:
-                    value = int(file.read())  # "max" is no number
-            except (OSError, ValueError):
-                continue
-            if 0 < value < _NO_LIMIT:
-                found.append((value, f"{folder}/{name}"))
-    return found
+def _read_number(path: str) -> int:
+    """The number in a file; 0 when there is none ("max") or it cannot be read."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def _resource_limits() -> list[tuple[int, str]]:

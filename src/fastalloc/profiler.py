@@ -32,7 +32,7 @@ _limit_source = "none"
 _warned = False
 _exit_registered = False
 _serving = False
-_mode_when_enabled = "light"
+_when_enabled: tuple[str, int | None] = ("light", None)  # mode, interval
 
 
 class Status:
@@ -68,7 +68,7 @@ class Status:
         self.sources: dict[str, str] = dict(_config.sources) if _config else {}
         self.limit_source = _limit_source
         if not self.active:
-            self.reason = _reason if self.mode != "disabled" or not state else "disabled"
+            self.reason = _reason or "switched off by the control word of the recording"
             self.mode = "disabled"
         elif self.hooks_displaced:
             self.reason = "another tool removed the hooks: frees are not seen any more"
@@ -114,7 +114,8 @@ def _try_to_start(resolved: config.Config) -> str | None:
     global _exit_registered, _serving, _limit_source
     from fastalloc import housekeeping, limits, spans, threads
 
-    limit, _limit_source = limits.find(resolved.memory_limit_bytes)
+    limit = limits.find(resolved.memory_limit_bytes)
+    _limit_source = limit.source
     options = {
         "options": resolved.to_dict(),
         "sources": resolved.sources,
@@ -130,8 +131,9 @@ def _try_to_start(resolved: config.Config) -> str | None:
             interval_bytes=resolved.interval_bytes,
             max_frames=resolved.max_frames,
             scale=resolved.scale,
-            cgroup_usage_path=os.fsencode(limits.cgroup_usage_path()),
-            limit_bytes=limit,
+            cgroup_usage_path=os.fsencode(limit.usage_path),
+            limit_bytes=limit.limit_bytes,
+            limit_of_cgroup=limit.of_cgroup,
         )
     except (OSError, RuntimeError, ValueError) as error:
         return str(error)
@@ -199,8 +201,8 @@ def configure(options: Mapping[str, object]) -> None:
     """Set options in the manner of logging.config.dictConfig.
 
     Before `start`: the values it shall use where no argument and no environment variable says
-    otherwise. While recording: `mode` and `interval_bytes` take effect at once, with other threads
-    allocating; the other options belong to the next `start`. Raises ConfigError (a ValueError), and
+    otherwise. While recording: `mode` and `interval_bytes` take effect at once (in other threads the
+    interval within the next MiB that they allocate); the other options belong to the next `start`. Raises ConfigError (a ValueError), and
     then changes nothing.
     """
     checked = config.check(options)
@@ -224,10 +226,11 @@ def _switch(mode: str, interval_bytes: object = None) -> None:
 def disable() -> None:
     """Switch recording off while the program runs: all hooks go. The recording stays readable, and
     `enable` goes on with it."""
-    global _mode_when_enabled, _reason
+    global _when_enabled, _reason
     if _core is not None and _config is not None and _core.is_active():
-        _mode_when_enabled = _core.state()["mode"]
-        _switch("disabled", _core.state()["interval_bytes"])
+        state = _core.state()
+        _when_enabled = (state["mode"], state["interval_bytes"])
+        _switch("disabled", state["interval_bytes"])
         _reason = "disabled"
 
 
@@ -236,10 +239,14 @@ def enable(mode: str | None = None) -> None:
 
     What was alive before is not known any more: the live heap begins empty.
     """
+    global _reason
     if _core is None or _config is None or (_core.state() or {}).get("state") != "running":
         start(mode)
     elif not _core.is_active():
-        _switch(str(config.check({"mode": mode or _mode_when_enabled})["mode"]))
+        was, interval = _when_enabled
+        wanted = str(config.check({"mode": mode or was})["mode"])
+        _switch(wanted, interval if wanted == was else None)
+        _reason = ""
 
 
 def serving() -> None:
@@ -282,7 +289,13 @@ def write_dump(reason: str = "manual") -> str:
     _require_recording()
     from fastalloc import dumps
 
-    return dumps.write(reason, _core.state(), _core.copy_recording(), status().to_dict())
+    state = _core.state()
+    if _core.is_active():
+        recording = _core.copy_recording()
+    else:
+        with open(state["recording"], "rb") as file:
+            recording = file.read()
+    return dumps.write(reason, state, recording, status().to_dict())
 
 
 def _require_recording() -> None:

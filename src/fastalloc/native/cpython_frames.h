@@ -81,6 +81,38 @@ static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *l
     return code;
 }
 
+/* Tells a code object from another that had the same address before. From 3.12 on each gets a
+ * version number when it is made (0: the numbers have run out). Else what tells source apart: the
+ * name's hash, the file name's end, the first line, and the sizes. */
+static inline uint64_t code_identity(const PyCodeObject *code)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    if (code->co_version) return (uint64_t)code->co_version << 32;
+#endif
+    uint64_t tail = 0;
+    const PyObject *file = code->co_filename;
+    Py_ssize_t length = PyUnicode_GET_LENGTH(file);
+    if (PyUnicode_IS_COMPACT_ASCII(file)) {
+        size_t bytes = length < 8 ? (size_t)length : 8;
+        memcpy(&tail, (const char *)((const PyASCIIObject *)file + 1) + length - bytes, bytes);
+    }
+    uint64_t identity = (uint64_t)((const PyASCIIObject *)code->co_name)->hash;
+    identity = (identity ^ tail) * 0x9E3779B97F4A7C15ull;
+    identity ^= (uint64_t)code->co_firstlineno << 32 ^ (uint64_t)length << 20 ^ (uint64_t)Py_SIZE(code);
+    return identity ^ (uintptr_t)code->co_linetable;
+}
+
+/* Before 3.12 a text may still have its old form, which no name of a code object has. */
+static inline int text_is_ready(PyObject *text)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    return PyUnicode_IS_READY(text);
+#else
+    (void)text;
+    return 1;
+#endif
+}
+
 /* --- line table (3.11 on) ---------------------------------------------------------------
  *   entry = first byte 1ccc cnnn: kind c, n+1 code units; then what the kind needs:
  *   c 0-9  column byte              line += 0

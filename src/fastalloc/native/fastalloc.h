@@ -28,6 +28,7 @@ struct fa_config {
     uint32_t scale;        /* 1..64: capacity of the tables */
     const char *cgroup_usage_path; /* "" or NULL: none */
     uint64_t limit_bytes;
+    uint32_t limit_of_cgroup; /* the limit is this cgroup's, so its usage counts, not RSS */
     uint32_t python_version; /* PY_VERSION_HEX */
 };
 

@@ -182,7 +182,7 @@ struct fa_function {
     uint32_t name;  /* string id: qualified name */
     uint32_t file;  /* string id */
     int32_t first_line;
-    uint32_t reserved;
+    uint32_t line_table_hash; /* tells two functions of one name and line apart (code made at run time) */
 };
 
 struct fa_node {
@@ -245,7 +245,7 @@ struct fa_span {
 };
 
 struct fa_phase {
-    uint32_t name;      /* string id */
+    uint32_t name;      /* string id; the span's own name: the span outside its named phases */
     uint32_t span_name; /* string id; 0: a phase of the process */
     uint64_t entered;
     uint64_t count;     /* exact, own (phases nested in it count for themselves) */

@@ -1,15 +1,18 @@
 /* start, stop, the mode, and fork. */
 #define _GNU_SOURCE
+#include "climb.h"
 #include "fastalloc.h"
 #include "hooks.h"
 #include "live.h"
 #include "recorder.h"
 #include "recording.h"
 #include "records.h"
+#include "sampler.h"
 #include "scopes.h"
 #include "sites.h"
 #include "strings.h"
 #include "threads.h"
+#include "usage.h"
 
 #include <pthread.h>
 
@@ -99,7 +102,7 @@ fa_status fa_start(const struct fa_config *config)
     fork_handlers = 1;
     if (scopes_prepare() != 0) return FA_ERROR_SYSTEM;
 
-    hooks_set_level(0); /* a recording switched off by its control word may have left them */
+    if (fa.header && fa.header->state == FA_STATE_RUNNING) fa_stop(0); /* switched off, not closed */
     fa_lock();
     fa_status status = recording_create(config);
     if (status != FA_OK) {
@@ -120,11 +123,12 @@ fa_status fa_start(const struct fa_config *config)
     event_write(FA_EVENT_START, config->mode, config->interval_bytes, 0);
     fa_unlock();
 
-    usage_open(config->cgroup_usage_path);
+    usage_open(config->cgroup_usage_path, (int)config->limit_of_cgroup);
     usage_refresh(0);
     thread_slot();
     hooks_set_level(level_of(config->mode));
     fa.header->free_design = hooks_design();
+    climb_from(config->mode);
     return FA_OK;
 }
 
@@ -153,6 +157,13 @@ fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return FA_ERROR_STOPPED;
     if (mode > FA_MODE_TARGETED) return FA_ERROR_ARGUMENT;
+    mode_switch(mode, interval_bytes);
+    climb_from(mode);
+    return FA_OK;
+}
+
+void mode_switch(uint32_t mode, uint64_t interval_bytes)
+{
     struct fa_header *header = fa.header;
     uint32_t old = header->mode;
     int lost_sight = !level_of(old) && level_of(mode); /* frees went unseen while disabled */
@@ -170,11 +181,12 @@ fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)
         event_write(FA_EVENT_INTERVAL, header->interval_bytes, interval_bytes, 0);
     header->mode = mode;
     header->interval_bytes = fa.interval = interval_bytes;
+    if (fa_tls.slot != &fa_nobody && fa_tls.slot->generation == fa.generation)
+        sampler_redraw(fa_tls.slot, interval_bytes); /* other threads follow within FA_DRAW_CAP bytes */
     header->control = mode == FA_MODE_DISABLED ? FA_CONTROL_DISABLE : FA_CONTROL_RUN;
     __atomic_store_n(&fa.active, mode != FA_MODE_DISABLED, __ATOMIC_RELEASE);
     fa_unlock();
     if (level_of(mode) > level_of(old)) hooks_set_level(level_of(mode));
-    return FA_OK;
 }
 
 int fa_is_active(void)

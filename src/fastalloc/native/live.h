@@ -25,7 +25,7 @@ struct live_index {
     uint32_t slots[]; /* 0: empty, else index into FA_LIVE */
 };
 
-extern struct live_index *live_index_current; /* never NULL */
+extern struct live_index *live_index_current HIDDEN; /* never NULL */
 
 static inline uint64_t live_hash(uintptr_t address)
 {

@@ -20,6 +20,9 @@
 
 #include "layout.h"
 
+/* Extern data of our own, reached without the GOT: -fvisibility covers definitions only. */
+#define HIDDEN __attribute__((visibility("hidden")))
+
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define NOINLINE __attribute__((noinline))
@@ -48,8 +51,8 @@ enum fa_nested {
     FA_NESTED_DIVERT, /* RAW serves a sample of OBJ or MEM */
 };
 
-extern __thread struct fa_tls fa_tls;
-extern struct fa_thread fa_nobody;
+extern __thread struct fa_tls fa_tls HIDDEN;
+extern struct fa_thread fa_nobody HIDDEN;
 
 struct fa_recorder {
     struct fa_header *header; /* NULL until the first start */
@@ -78,7 +81,7 @@ struct fa_recorder {
     char path[1200];
 };
 
-extern struct fa_recorder fa;
+extern struct fa_recorder fa HIDDEN;
 
 #define REGION(id) (fa.header->regions[id])
 

@@ -228,12 +228,11 @@ fa_status recording_create(const struct fa_config *config)
 
 void recording_detach(void)
 {
-    struct fa_region regions[FA_REGION_COUNT];
-    memcpy(regions, fa.header->regions, sizeof regions);
+    struct fa_header last = *fa.header; /* late hooks index by its regions; status reads it */
     void *memory = mmap(fa.header, fa.mapped_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (memory == MAP_FAILED) return; /* no memory: the file stays mapped, which is safe too */
-    memcpy(fa.header->regions, regions, sizeof regions); /* late hooks index by them */
+    *fa.header = last;
 }
 
 void recording_trim(void)

@@ -1,10 +1,6 @@
 #define _GNU_SOURCE
 #include "records.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -42,96 +38,7 @@ void event_write(enum fa_event_kind kind, uint64_t a, uint64_t b, uint32_t node)
     region->used++;
 }
 
-/* --- usage ------------------------------------------------------------------------------ */
-
-struct usage_file {
-    char path[512];
-    int fd;
-    dev_t device; /* of what we opened */
-    ino_t inode;
-};
-
-static struct usage_file statm = {.path = "/proc/self/statm", .fd = -1};
-static struct usage_file cgroup = {.fd = -1};
-
-static long page_bytes;
-
-/* The program may close all descriptors (a daemon does) and get the number for a file of its own. */
-static int is_ours(const struct usage_file *file)
-{
-    struct stat is;
-    return file->fd >= 0 && fstat(file->fd, &is) == 0 && is.st_dev == file->device && is.st_ino == file->inode;
-}
-
-static void file_close(struct usage_file *file)
-{
-    if (is_ours(file)) close(file->fd);
-    file->fd = -1;
-}
-
-static void file_open(struct usage_file *file)
-{
-    struct stat is;
-    file->fd = file->path[0] ? open(file->path, O_RDONLY | O_CLOEXEC) : -1;
-    if (file->fd >= 0 && fstat(file->fd, &is) == 0) {
-        file->device = is.st_dev;
-        file->inode = is.st_ino;
-    }
-}
-
-/* The `field`-th number in the file; 0 if it cannot be read. */
-static uint64_t file_number(struct usage_file *file, int field)
-{
-    char text[160];
-    if (!file->path[0]) return 0;
-    if (!is_ours(file)) file_open(file);
-    if (file->fd < 0) return 0;
-    ssize_t length = pread(file->fd, text, sizeof text - 1, 0);
-    if (length <= 0) return 0;
-    text[length] = 0;
-    const char *at = text;
-    while (field-- && at) {
-        at = strchr(at, ' ');
-        if (at) at++;
-    }
-    uint64_t number = 0;
-    while (at && *at >= '0' && *at <= '9') number = number * 10 + (uint64_t)(*at++ - '0');
-    return number;
-}
-
-void usage_open(const char *cgroup_usage_path)
-{
-    page_bytes = sysconf(_SC_PAGESIZE);
-    if (!is_ours(&statm)) file_open(&statm);
-    file_close(&cgroup);
-    cgroup.path[0] = 0;
-    if (cgroup_usage_path && strlen(cgroup_usage_path) < sizeof cgroup.path) {
-        strcpy(cgroup.path, cgroup_usage_path);
-        file_open(&cgroup);
-    }
-}
-
-void usage_reopen(void)
-{
-    file_close(&statm);
-    file_open(&statm);
-}
-
-void usage_refresh(uint64_t older_than_ns)
-{
-    if (!fa.header) return;
-    uint64_t now = fa_now_ns();
-    uint64_t last = __atomic_load_n(&fa.header->usage_ns, __ATOMIC_RELAXED);
-    if (older_than_ns && last && now - last < older_than_ns) return;
-    if (!__atomic_compare_exchange_n(&fa.header->usage_ns, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        return; /* another thread is at it */
-    int saved = errno;
-    uint64_t rss = file_number(&statm, 1) * (uint64_t)page_bytes;
-    uint64_t used = file_number(&cgroup, 0);
-    __atomic_store_n(&fa.header->rss_bytes, rss, __ATOMIC_RELAXED);
-    __atomic_store_n(&fa.header->cgroup_bytes, used, __ATOMIC_RELAXED);
-    errno = saved;
-}
+/* --- the timeline ------------------------------------------------------------------------- */
 
 static void totals(uint64_t *count, uint64_t *bytes)
 {

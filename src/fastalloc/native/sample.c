@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "climb.h"
 #include "fastalloc.h"
 #include "live.h"
 #include "records.h"
@@ -10,6 +11,7 @@
 #include "sites.h"
 #include "stack.h"
 #include "threads.h"
+#include "usage.h"
 
 static int active(void)
 {
@@ -35,7 +37,7 @@ uint64_t sample_due(size_t n)
 }
 
 /* The stack and what to do with it, for samples and events alike. */
-struct captured {
+struct stack {
     struct raw_frame frames[FA_MAX_FRAMES];
     int count;
     int cut;
@@ -43,14 +45,14 @@ struct captured {
     fa_scope scope;
 };
 
-static void walk(struct captured *stack)
+static void walk(struct stack *stack)
 {
     stack->count = stack_walk_nopy(stack->frames, (int)fa.header->max_frames, &stack->hash, &stack->cut);
     stack->scope = fa_context_scope();
 }
 
 /* Lock held. */
-static uint32_t intern(const struct captured *stack)
+static uint32_t intern(const struct stack *stack)
 {
     if (stack->cut) fa_lose(FA_LOSS_DEEP_STACK);
     if (stack->count <= 0) fa_lose(FA_LOSS_NO_STACK);
@@ -59,7 +61,7 @@ static uint32_t intern(const struct captured *stack)
 
 static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, int domain)
 {
-    struct captured stack;
+    struct stack stack;
     int saved = errno;
     walk(&stack);
     usage_refresh(1000000000ull);
@@ -92,6 +94,7 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
         }
     }
     fa_unlock();
+    climb_look();
     errno = saved;
 }
 
@@ -129,8 +132,13 @@ void sample_out_done(const struct fa_live *taken, int gone)
 
 void sample_failed(size_t n, int domain)
 {
+    struct fa_thread *thread = fa_tls.slot;
+    if (thread != &fa_nobody && thread->generation == fa.generation && thread->count) {
+        thread->count--; /* it was counted before it failed */
+        thread->issued -= n;
+    }
     if (!active() || fa_tls.busy || fa_tls.locked || !fa.header) return;
-    struct captured stack;
+    struct stack stack;
     int saved = errno;
     fa_tls.busy = 1;
     walk(&stack);

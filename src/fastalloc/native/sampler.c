@@ -42,14 +42,19 @@ void sampler_begin(struct fa_thread *thread, uint64_t interval, uint64_t seed)
     hand_out(thread, draw(thread));
 }
 
+void sampler_redraw(struct fa_thread *thread, uint64_t interval)
+{
+    thread->interval = interval;
+    hand_out(thread, draw(thread));
+}
+
 uint64_t sampler_refill(struct fa_thread *thread, uint64_t interval)
 {
     int64_t over = -thread->left; /* bytes allocated beyond what was handed out */
     uint64_t sampled_under = 0;
     if (over > thread->residual) sampled_under = thread->interval ? thread->interval : 1;
     if (sampled_under || thread->interval != interval) {
-        thread->interval = interval;
-        hand_out(thread, draw(thread));
+        sampler_redraw(thread, interval);
     } else {
         hand_out(thread, thread->residual - over);
     }

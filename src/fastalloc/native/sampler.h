@@ -44,6 +44,9 @@ static inline uint64_t sampler_bytes(const struct fa_thread *thread)
 /* First draw of a thread; `left` may already be negative. */
 void sampler_begin(struct fa_thread *thread, uint64_t interval, uint64_t seed);
 
+/* A new draw under another interval; allowed at any point, the process having no memory. Own thread. */
+void sampler_redraw(struct fa_thread *thread, uint64_t interval);
+
 /* The countdown is below zero. Refills it. Returns the interval under which the allocation that
  * did it was sampled, or 0 if it was not. */
 uint64_t sampler_refill(struct fa_thread *thread, uint64_t interval);

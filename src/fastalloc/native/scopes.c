@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "climb.h"
 #include "held.h"
 #include "raw_memory.h"
 #include "records.h"
@@ -9,6 +10,7 @@
 #include "stack.h"
 #include "strings.h"
 #include "threads.h"
+#include "usage.h"
 
 struct scope {
     uint64_t count; /* own, with those of scopes closed inside it */
@@ -262,6 +264,7 @@ static uint32_t span_name_intern(const char *name, size_t bytes)
 fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes, const char *attributes,
                       size_t attributes_bytes)
 {
+    if (UNLIKELY(climb_wanted())) climb_switch();
     struct fa_thread *slot = thread_slot();
     if (!slot) return 0;
     fa_lock();

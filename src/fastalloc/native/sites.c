@@ -11,7 +11,7 @@
 #define KEYS 4096
 struct code_key {
     const void *code;
-    const void *line_table;
+    uint64_t identity;
     uint32_t function;
 };
 
@@ -45,7 +45,7 @@ static uint32_t site_hash(uint32_t node, uint32_t domain)
 static uint32_t hash_of_function(uint32_t id)
 {
     const struct fa_function *f = &fa.functions[id];
-    return function_hash(f->name, f->file, f->first_line, f->reserved);
+    return function_hash(f->name, f->file, f->first_line, f->line_table_hash);
 }
 
 static uint32_t hash_of_node(uint32_t id)
@@ -81,7 +81,7 @@ static uint32_t function_intern(const struct raw_frame *frame)
     for (id_probe probe = id_index_probe(&functions_index, hash); (id = id_index_next(&functions_index, &probe));) {
         const struct fa_function *f = &fa.functions[id];
         if (f->name == name && f->file == file && f->first_line == names.first_line &&
-            f->reserved == names.line_table_hash)
+            f->line_table_hash == names.line_table_hash)
             return id;
     }
     struct fa_region *region = &REGION(FA_FUNCTIONS);
@@ -99,9 +99,9 @@ static uint32_t function_intern(const struct raw_frame *frame)
 static uint32_t function_of(const struct raw_frame *frame)
 {
     struct code_key *key = &keys[hash_mix((uintptr_t)frame->code >> 4) % KEYS];
-    if (key->code == frame->code && key->line_table == frame->line_table && key->function) return key->function;
+    if (key->code == frame->code && key->identity == frame->identity && key->function) return key->function;
     key->code = frame->code;
-    key->line_table = frame->line_table;
+    key->identity = frame->identity;
     key->function = function_intern(frame);
     return key->function;
 }

@@ -33,8 +33,9 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
             *cut = 1;
             break;
         }
-        frames[count++] = (struct raw_frame){code, code->co_linetable, lasti};
-        mix(&mixed, (uintptr_t)code + ((uint64_t)(uint32_t)lasti << 40) + (uint32_t)(uintptr_t)code->co_linetable);
+        uint64_t identity = code_identity(code);
+        frames[count++] = (struct raw_frame){code, identity, lasti};
+        mix(&mixed, ((uintptr_t)code ^ identity) + ((uint64_t)(uint32_t)lasti << 40));
     }
     mix(&mixed, (uint64_t)*cut);
     *hash = mixed ? mixed : 1;
@@ -48,10 +49,7 @@ int32_t stack_line_nopy(const struct raw_frame *frame)
 
 static size_t utf8_nopy(PyObject *text, char *to, size_t capacity)
 {
-    if (!text || !PyUnicode_Check(text)) return 0;
-#if PY_VERSION_HEX < 0x030c0000
-    if (!PyUnicode_IS_READY(text)) return 0;
-#endif
+    if (!text || !PyUnicode_Check(text) || !text_is_ready(text)) return 0;
     Py_ssize_t length = PyUnicode_GET_LENGTH(text);
     int kind = (int)PyUnicode_KIND(text);
     const void *data = PyUnicode_DATA(text);

@@ -11,7 +11,7 @@
 
 struct raw_frame {
     const void *code;
-    const void *line_table; /* tells a code object from a later one at the same address */
+    uint64_t identity; /* tells a code object from a later one at the same address */
     int32_t lasti;
 };
 

@@ -218,7 +218,7 @@ FUNCTION: Final = _struct(
     ("name", "<u4"),
     ("file", "<u4"),
     ("first_line", "<i4"),
-    ("reserved", "<u4"),
+    ("line_table_hash", "<u4"),
 )
 
 NODE: Final = _struct(
