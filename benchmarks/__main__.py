@@ -1,0 +1,34 @@
+"""`python -m benchmarks compare | instructions | overheads | report | all`."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import compare, instructions, overheads, report
+
+COMMANDS = {
+    "compare": (compare.main, "CPU time and memory beside other profilers, interleaved"),
+    "instructions": (instructions.main, "instructions added to one allocation and free (valgrind)"),
+    "overheads": (overheads.main, "spans, phases, checkpoints, start-up, resident memory, forks"),
+    "report": (report.main, "write docs/benchmarks.md from the results so far"),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command, or `all`: everything, then the report. Options go to each command."""
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name == "all":
+        return max(COMMANDS[each][0](rest if each != "report" else []) for each in COMMANDS)
+    if name in COMMANDS:
+        return COMMANDS[name][0](rest)
+    print(
+        "usage: python -m benchmarks COMMAND [--python PATH ...] [options]; COMMAND --help for more"
+    )
+    for each, (_, text) in COMMANDS.items():
+        print(f"  {each:13} {text}")
+    print(f"  {'all':13} all of these")
+    return 0 if name in ("", "-h", "--help") else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,301 @@
+"""docs/benchmarks.md: what the last runs found, written by this program and nobody else."""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any
+
+from benchmarks import ratios, results
+from benchmarks.profilers import PROFILERS
+from benchmarks.tables import Table
+
+Document = dict[str, Any]
+MIB = 1 << 20
+
+INTRODUCTION = """\
+# Benchmarks
+
+Written by `python -m benchmarks all --python PATH ...`; do not edit. [benchmarks/README.md](../benchmarks/README.md)
+says how to run them. Builds with profile-guided optimization (PGO) come first: they are what production runs, and
+there hooks cost more, since replacing an allocator undoes what the optimizer knew about it.
+
+How to read the times: each number is CPU time over that of no profiler, in rounds that lie side by side. "none,
+again" is a second process without a profiler: how far it is from 1 is the noise, and no smaller difference means
+anything. "Quiet" compares the 10th percentiles of both, which is what remains of a busy machine's noise.
+Instruction counts (valgrind) have no noise.
+"""
+
+
+def ratios_of(document: Document) -> dict[str, dict[str, ratios.Ratio]]:
+    """By profiler and workload."""
+    found: dict[str, dict[str, ratios.Ratio]] = {}
+    for workload, measured in document["workloads"].items():
+        none = measured["seconds"]["none"]
+        for profiler, rounds in measured["seconds"].items():
+            if profiler != "none":
+                found.setdefault(profiler, {})[workload] = ratios.compare(rounds, none)
+    return found
+
+
+def label(document: Document) -> str:
+    """The interpreter's name."""
+    return str(document["interpreter"]["label"])
+
+
+def overview(documents: list[Document]) -> Table:
+    """CPU, all workloads: one row per profiler."""
+    table = Table(
+        "CPU time, geometric mean over the workloads",
+        ["", *(f"{label(d)}{part}" for d in documents for part in ("", ", quiet"))],
+        note="± is the standard error, as far as new launches of the processes tell.",
+    )
+    found = [ratios_of(document) for document in documents]
+    for name, profiler in PROFILERS.items():
+        if not any(name in each for each in found):
+            continue
+        row = [profiler.title]
+        for each in found:
+            if name in each:
+                mean, error = ratios.geomean_of(each[name])
+                quiet = ratios.geomean(ratio.quiet for ratio in each[name].values())
+                row += [f"{mean:.3f} ± {error:.3f}", f"{quiet:.3f}"]
+            else:
+                row += ["-", "-"]
+        table.rows.append(row)
+    return table
+
+
+def by_workload(document: Document) -> Table:
+    """CPU, one row per workload."""
+    found = ratios_of(document)
+    settings = document["settings"]
+    table = Table(
+        f"CPU time by workload, {label(document)}",
+        ["", *(PROFILERS[name].title for name in found)],
+        note=f"Median of {settings['launches'] * settings['rounds']} rounds in {settings['launches']} "
+        "launches; in brackets the quartiles.",
+    )
+    for workload in document["workloads"]:
+        cells = (found[name][workload] for name in found)
+        table.rows.append(
+            [workload, *(f"{r.median:.3f} ({r.low:.2f}-{r.high:.2f})" for r in cells)]
+        )
+    return table
+
+
+def resident(documents: list[Document]) -> Table:
+    """Memory: at start, and at the peak of the workloads."""
+    table = Table(
+        "Resident memory added, MiB",
+        ["", *(f"{label(d)}, {part}" for d in documents for part in ("at start", "at the peak"))],
+        note="Median over the workloads. Code and bytecode of what the profiler imports is part of it.",
+    )
+    for name, profiler in PROFILERS.items():
+        row = [profiler.title]
+        for document in documents:
+            workloads = document["workloads"].values()
+            if name == "none" or any(name not in measured["seconds"] for measured in workloads):
+                row += ["-", "-"]
+                continue
+            for kind in ("start_rss_bytes", "peak_rss_bytes"):
+                added = [measured[kind][name] - measured[kind]["none"] for measured in workloads]
+                row.append(f"{statistics.median(added) / MIB:.1f}")
+        if any(cell != "-" for cell in row[1:]):
+            table.rows.append(row)
+    return table
+
+
+def pairs(documents: list[Document]) -> Table:
+    """Instructions per allocation and free."""
+    table = Table(
+        "Instructions added to one allocation and free",
+        [
+            "",
+            *(f"{label(d)}, {part}" for d in documents for part in ("none", "standby", "light")),
+        ],
+        note="In all for none, added for the others. Samples are in it, one every 512 KiB.",
+    )
+    for case in documents[0]["pairs"] if documents else ():
+        row = [case]
+        for document in documents:
+            by_mode = document["pairs"][case]
+            row.append(f"{by_mode['none']:.0f}")
+            row += [f"{by_mode[mode] - by_mode['none']:+.1f}" for mode in ("standby", "light")]
+        table.rows.append(row)
+    return table
+
+
+def whole(documents: list[Document]) -> Table:
+    """Instructions of whole workloads."""
+    documents = [document for document in documents if document["workloads"]]
+    names = [
+        (document, profiler)
+        for document in documents
+        for profiler in next(iter(document["workloads"].values()))
+        if profiler != "none"
+    ]
+    table = Table(
+        "Instructions of whole workloads, over those of none",
+        ["", *(f"{label(d)}, {PROFILERS[profiler].title}" for d, profiler in names)],
+    )
+    workloads = list(documents[0]["workloads"]) if documents else []
+
+    def ratio(document: Document, profiler: str, workload: str) -> float:
+        counts = document["workloads"][workload]
+        return float(counts[profiler] / counts["none"])
+
+    for workload in workloads:
+        table.rows.append([workload, *(f"{ratio(d, p, workload):.4f}" for d, p in names)])
+    if workloads:
+        means = (ratios.geomean(ratio(d, p, w) for w in workloads) for d, p in names)
+        table.rows.append(["geometric mean", *(f"{mean:.4f}" for mean in means)])
+    return table
+
+
+OVERHEADS = (
+    ("import, ms", "start", "light", "import_ms", 1),
+    ("start, light, ms", "start", "light", "start_ms", 1),
+    ("import and start, light, CPU ms", "start", "light", "cpu_ms", 1),
+    ("import and start, standby, CPU ms", "start", "standby", "cpu_ms", 1),
+    ("import alone, resident KiB", "start", "disabled", "rss_bytes", 1024),
+    ("import and start, light, resident KiB", "start", "light", "rss_bytes", 1024),
+    ("modules imported", "start", "light", "modules", 1),
+    ("span, enter and exit, ns", "scopes", "light", "a_span", 1),
+    ("span with two attributes, ns", "scopes", "light", "a_span_with_attributes", 1),
+    ("span while disabled, ns", "scopes", "disabled", "a_span", 1),
+    ("phase, enter and exit, ns", "scopes", "light", "a_phase", 1),
+    ("checkpoint, ns", "scopes", "light", "a_checkpoint", 1),
+    ("one sample, 10 frames deep, ns", "sample", "depth 10", "", 1),
+    ("one sample, 30 frames deep, ns", "sample", "depth 30", "", 1),
+    ("one sample, 100 frames deep, ns", "sample", "depth 100", "", 1),
+    ("fork, none, ms in the parent", "fork", "none", "parent_ms", 1),
+    ("fork, light, ms in the parent", "fork", "light", "parent_ms", 1),
+    ("fork until the child is gone, none, ms", "fork", "none", "until_child_gone_ms", 1),
+    ("fork until the child is gone, light, ms", "fork", "light", "until_child_gone_ms", 1),
+    ("Django app: requests served", "memory", "light", "requests", 1),
+    ("Django app: samples taken", "memory", "light", "samples", 1),
+    ("Django app: recording, resident KiB", "memory", "light", "recording_bytes", 1024),
+    ("Django app: private tables, resident KiB", "memory", "light", "tables_bytes", 1024),
+    ("Django app: the core's own data, KiB", "memory", "light", "data_bytes", 1024),
+    ("Django app: RSS in light mode, MiB", "memory", "light", "rss_bytes", MIB),
+    ("Django app: RSS with none, MiB", "memory", "none", "rss_bytes", MIB),
+)
+
+
+def overheads(documents: list[Document]) -> Table:
+    """Everything besides allocations."""
+    table = Table("Besides allocations", ["", *(label(document) for document in documents)])
+    for title, probe, first, second, unit in OVERHEADS:
+        row = [title]
+        for document in documents:
+            value = document[probe][first][second] if second else document[probe][first]
+            value /= unit
+            row.append(f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}")
+        table.rows.append(row)
+    return table
+
+
+def targets(compared: list[Document], counted: list[Document]) -> Table:
+    """What was promised, and what was found."""
+    table = Table("Targets", ["", "target", "found", ""])
+
+    def add(what: str, limit: float, found: float, digits: int = 3) -> None:
+        met = "met" if found <= limit else "**missed**"
+        table.rows.append([what, f"at most {limit}", f"{found:.{digits}f}", met])
+
+    for document in compared:
+        found = ratios_of(document)
+        means = {name: ratios.geomean_of(each)[0] for name, each in found.items()}
+        quiet = {
+            name: ratios.geomean(ratio.quiet for ratio in each.values())
+            for name, each in found.items()
+        }
+        limit = 1.03 if document["interpreter"]["optimized"] else 1.015
+        for name, text in ((means, "median"), (quiet, "quiet")):
+            if "light" in name:
+                add(f"{label(document)}: light, CPU, {text}", limit, name["light"])
+            if "standby" in name:
+                add(f"{label(document)}: standby, CPU, {text}", 1.003, name["standby"])
+            if "ddtrace" in name and "light" in name:
+                share = (name["light"] - 1) / (name["ddtrace"] - 1)
+                add(f"{label(document)}: light's added CPU over ddtrace's, {text}", 0.5, share, 2)
+    for document in counted:
+        by_mode = document["pairs"]["OBJ malloc(48) + free"]
+        limit = 20 if document["interpreter"]["optimized"] else 12
+        added = by_mode["light"] - by_mode["none"]
+        add(f"{label(document)}: instructions added to a small pair", limit, added, 1)
+    return table
+
+
+def conditions(documents: list[Document]) -> str:
+    """Machine, versions, dates."""
+    machine = documents[0]["machine"]
+    lines = [
+        "## Conditions",
+        "",
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, {machine['libc']}.",
+        "",
+    ]
+    for document in documents:
+        interpreter = document["interpreter"]
+        packages = ", ".join(f"{name} {v}" for name, v in sorted(interpreter["packages"].items()))
+        lines.append(
+            f"- {document['kind']}, {document['date']}: CPython {interpreter['label']}, "
+            f"{interpreter['compiler']}; fastalloc at {interpreter.get('revision') or 'an unknown commit'}; {packages}; "
+            f"load average {document['machine']['load_average']}."
+        )
+    return "\n".join([*lines, ""])
+
+
+def show(kind: str) -> None:
+    """The tables of one kind of result, on the terminal."""
+    documents = results.load(kind)
+    if not documents:
+        return
+    if kind == "compare":
+        for document in documents:
+            by_workload(document).show()
+        overview(documents).show()
+        resident(documents).show()
+    elif kind == "instructions":
+        pairs(documents).show()
+        if whole(documents).rows:
+            whole(documents).show()
+    else:
+        overheads(documents).show()
+
+
+def page() -> str:
+    """All of docs/benchmarks.md."""
+    compared, counted = results.load("compare"), results.load("instructions")
+    others = results.load("overheads")
+    parts = [INTRODUCTION]
+    if compared or counted:
+        parts += [targets(compared, counted).markdown()]
+    if compared:
+        parts += ["## Beside other profilers\n", overview(compared).markdown()]
+        parts += [resident(compared).markdown()]
+        parts += [by_workload(document).markdown() for document in compared]
+    if counted:
+        parts += ["## Instructions\n", pairs(counted).markdown()]
+        if whole(counted).rows:
+            parts += [whole(counted).markdown()]
+    if others:
+        parts += ["## Other costs\n", overheads(others).markdown()]
+    parts += [conditions([*compared, *counted, *others])]
+    return "\n".join(parts)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks report",
+        description="Write docs/benchmarks.md from the results in build/benchmarks/results.",
+    ).parse_args(arguments)
+    if not any(results.RESULTS.glob("*.json")):
+        print("no results yet; run one of the other commands first")
+        return 2
+    results.DOCS.write_text(page())
+    print(f"written: docs/{results.DOCS.name}")
+    return 0

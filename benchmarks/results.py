@@ -1,0 +1,59 @@
+"""Where results go: JSON, one file per interpreter and kind, in build/benchmarks/results."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import re
+from pathlib import Path
+
+from benchmarks.interpreters import FOLDER, Interpreter
+
+RESULTS = FOLDER / "results"
+DOCS = FOLDER.parent.parent / "docs" / "benchmarks.md"
+
+
+def machine() -> dict[str, object]:
+    """What the numbers were measured on. No names, no paths."""
+    processor = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    found = (
+        re.search(r"^model name\s*: (.*)$", info.read_text(), re.MULTILINE)
+        if info.exists()
+        else None
+    )
+    return {
+        "processor": found[1] if found else processor,
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "libc": " ".join(platform.libc_ver()),
+        "load_average": round(os.getloadavg()[0], 1),
+    }
+
+
+def save(kind: str, interpreter: Interpreter, content: dict[str, object]) -> Path:
+    """Write one result, whole or not at all."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{kind}-{interpreter.tag}.json"
+    document = {
+        "kind": kind,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "interpreter": interpreter.to_dict(),
+        **content,
+    }
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(document, indent=1) + "\n")
+    scratch.rename(path)
+    return path
+
+
+def load(kind: str) -> list[dict[str, object]]:
+    """All results of a kind, PGO builds first: they are what production runs."""
+    documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
+    return sorted(
+        documents,
+        key=lambda d: (not d["interpreter"]["optimized"], d["interpreter"]["version"]),
+    )

@@ -1,0 +1,62 @@
+"""One measured process: one profiler, one workload. `python -m benchmarks.worker PROFILER WORKLOAD`.
+
+Says {"ready": ...} when warm. Then, for each line with a number on stdin, does the work that often
+and answers with the CPU seconds it took. At the end of stdin it says how much memory it used.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import resource
+import sys
+import time
+
+from benchmarks.profilers import PROFILERS
+from benchmarks.workloads import WORKLOADS, Work
+
+WARM_UP_SECONDS = 0.15
+
+
+def rss_bytes() -> int:
+    """Resident memory now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def measure(work: Work, loops: int) -> float:
+    """CPU seconds of `loops` times the work, garbage left behind included."""
+    gc.collect()
+    started = time.process_time()
+    for _ in range(loops):
+        work()
+    return time.process_time() - started
+
+
+def main(profiler: str, workload: str, scratch: str, fixed_loops: int | None = None) -> None:
+    """Serve, or with `fixed_loops` (an instruction count) do the work that often and leave."""
+    before = rss_bytes()
+    PROFILERS[profiler].start(scratch)
+    started = rss_bytes()
+    work = WORKLOADS[workload]()
+    if fixed_loops is not None:
+        for _ in range(2 + fixed_loops):
+            work()
+        return
+    until = time.process_time() + WARM_UP_SECONDS
+    while time.process_time() < until:
+        work()
+    _say({"ready": True, "start_rss_bytes": started - before})
+    for line in sys.stdin:
+        _say({"seconds": measure(work, int(line))})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    _say({"peak_rss_bytes": peak})
+
+
+def _say(answer: dict[str, object]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    profiler, workload, scratch, *fixed_loops = sys.argv[1:]
+    main(profiler, workload, scratch, int(fixed_loops[0]) if fixed_loops else None)

@@ -1,0 +1,204 @@
+"""The workloads. `WORKLOADS[name]()` prepares one and returns the function that does it once.
+
+From pyperformance, as it ships them: json_loads, raytrace, deltablue, async_tree; and, with its
+data, pickle, json_dumps, django_template. The others are loops that do little but allocate.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+Work = Callable[[], object]
+
+
+def _pyperformance(name: str) -> ModuleType:
+    """A benchmark of pyperformance as a module; the package itself is not imported."""
+    package = importlib.util.find_spec("pyperformance")
+    if package is None or package.origin is None:
+        raise ImportError("pyperformance is not installed")
+    path = Path(package.origin).parent / "data-files" / "benchmarks" / f"bm_{name}"
+    spec = importlib.util.spec_from_file_location(f"bm_{name}", path / "run_benchmark.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def json_loads() -> Work:
+    """Small documents, as services parse them."""
+    import json
+
+    bench = _pyperformance("json_loads")
+    texts = tuple(json.dumps(value) for value in (bench.DICT, bench.TUPLE, bench.DICT_GROUP))
+    return lambda: [bench.bench_json_loads(texts) for _ in range(4)]
+
+
+def json_dumps() -> Work:
+    """The same documents, written."""
+    import json
+
+    bench = _pyperformance("json_loads")
+    values = (bench.DICT, bench.TUPLE, bench.DICT_GROUP)
+    return lambda: [json.dumps(value) for _ in range(60) for value in values]
+
+
+def pickle() -> Work:
+    """The same documents, there and back."""
+    from pickle import dumps, loads
+
+    bench = _pyperformance("json_loads")
+    values = (bench.DICT, bench.TUPLE, bench.DICT_GROUP)
+    return lambda: [loads(dumps(value)) for _ in range(60) for value in values]
+
+
+def django_template() -> Work:
+    """An HTML table of 40 x 40 cells."""
+    import django
+    from django.conf import settings
+    from django.template import Context, Template
+
+    engine = {"BACKEND": "django.template.backends.django.DjangoTemplates"}
+    settings.configure(TEMPLATES=[engine])
+    django.setup()
+    template = Template(
+        "<table>{% for row in table %}<tr>{% for col in row %}<td>{{ col|escape }}</td>"
+        "{% endfor %}</tr>{% endfor %}</table>"
+    )
+    context = Context({"table": [range(40) for _ in range(40)]})
+    return lambda: template.render(context)
+
+
+def dicts() -> Work:
+    """Dicts made and dropped, small and growing."""
+
+    def work() -> None:
+        for number in range(2000):
+            small = {"id": number, "name": "x", "tags": []}
+            copy = dict(small)
+            copy["more"] = number
+            {key: key for key in range(12)}
+
+    return work
+
+
+def strs() -> Work:
+    """Strings cut, joined and formatted."""
+
+    def work() -> None:
+        line = "alpha,beta,gamma,delta,epsilon,zeta,eta,theta"
+        for number in range(1500):
+            parts = line.split(",")
+            upper = [part.upper() for part in parts]
+            text = "-".join(upper)
+            f"{number}: {text[3:20]}".encode().decode()
+
+    return work
+
+
+class _Point:
+    __slots__ = ("x", "y")
+
+    def __init__(self, x: float, y: float) -> None:
+        self.x, self.y = x, y
+
+
+def small_objects() -> Work:
+    """Slotted instances, floats and tuples, some of which live a little."""
+
+    def work() -> None:
+        kept = []
+        for number in range(3000):
+            point = _Point(number * 0.5, number * 1.5)
+            pair = (point.x + 1.0, point.y + 1.0)
+            if number % 4 == 0:
+                kept.append((point, pair))
+
+    return work
+
+
+def binary_trees() -> Work:
+    """Trees built and walked: allocations nested in deep recursion."""
+
+    def make(depth: int) -> Any:
+        return (make(depth - 1), make(depth - 1)) if depth else (None, None)
+
+    def check(tree: Any) -> int:
+        left, right = tree
+        return 1 if left is None else 1 + check(left) + check(right)
+
+    return lambda: [check(make(depth)) for depth in (6, 8, 10)]
+
+
+def raytrace() -> Work:
+    """Floats, small objects and method calls."""
+    bench = _pyperformance("raytrace")
+    return lambda: bench.bench_raytrace(1, 24, 24, None)
+
+
+def deltablue() -> Work:
+    """A constraint solver: objects and lists."""
+    bench = _pyperformance("deltablue")
+    return lambda: bench.delta_blue(100)
+
+
+def async_tree() -> Work:
+    """asyncio.gather over a tree of tasks."""
+    import asyncio
+
+    bench = _pyperformance("async_tree")
+    vars(bench)["NUM_RECURSE_LEVELS"] = 4
+    tree = bench.NoneAsyncTree()
+    loop = asyncio.new_event_loop()
+    return lambda: loop.run_until_complete(tree.run())
+
+
+def regex() -> Work:
+    """Patterns compiled and searched."""
+    import re
+
+    patterns = (
+        r"(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2})(?::(\d{2}))?",
+        r"(?P<user>[\w.+-]+)@(?P<host>[\w-]+(?:\.[\w-]+)+)",
+        r"^(?:GET|POST|PUT)\s+(/[^\s?]*)(?:\?(\S*))?\s+HTTP/1\.[01]$",
+        r"\b(?:25[0-5]|2[0-4]\d|1?\d?\d)(?:\.(?:25[0-5]|2[0-4]\d|1?\d?\d)){3}\b",
+    )
+    text = (
+        "POST /a?b=c HTTP/1.1 from ann.lee@mail.example.org at 2025-06-30T18:00 via 10.0.0.1 " * 4
+    )
+
+    def work() -> None:
+        for pattern in patterns:
+            re.purge()
+            compiled = re.compile(pattern)
+            for _ in range(20):
+                compiled.findall(text)
+
+    return work
+
+
+def numpy() -> Work:
+    """Small arrays: the cost around the arithmetic."""
+    import numpy as np
+
+    values = np.arange(64.0)
+
+    def work() -> None:
+        for _ in range(400):
+            scaled = values * 2.0 + 1.0
+            scaled[8:24].sum()
+            np.concatenate((scaled, values))
+
+    return work
+
+
+WORKLOADS: dict[str, Callable[[], Work]] = {
+    make.__name__: make
+    for make in (
+        *(json_loads, json_dumps, pickle, django_template, dicts, strs, small_objects),
+        *(binary_trees, raytrace, deltablue, async_tree, regex, numpy),
+    )
+}

@@ -1,0 +1,38 @@
+"""Light mode adds no more instructions to an allocation than benchmarks/budgets.json allows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from benchmarks.interpreters import describe
+
+from benchmarks import counting, instructions
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(counting.missing()), reason=counting.missing() or "valgrind is there"),
+]
+
+CASES = [case for case in counting.CASES if instructions.budget(case, optimized=False) is not None]
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, dict[str, float]]:
+    python = Path(sys.executable)
+    return counting.pair_instructions(python, ["none", "standby", "light"], CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_light_keeps_within_its_budget(case: str, counted: dict[str, dict[str, float]]) -> None:
+    budget = instructions.budget(case, describe(sys.executable).optimized)
+    assert budget is not None
+    assert counted[case]["light"] - counted[case]["none"] <= budget
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_standby_adds_nothing_to_small_blocks(
+    case: str, counted: dict[str, dict[str, float]]
+) -> None:
+    assert counted[case]["standby"] - counted[case]["none"] == pytest.approx(0, abs=0.5)

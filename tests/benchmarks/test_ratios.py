@@ -1,0 +1,26 @@
+"""The sums behind the tables."""
+
+from __future__ import annotations
+
+import pytest
+from benchmarks.ratios import compare, geomean, geomean_of
+
+
+def test_a_slow_machine_cancels_out_between_rounds_side_by_side() -> None:
+    none = [[1.0, 2.0, 4.0], [1.0, 1.0, 3.0]]
+    ours = [[1.1 * seconds for seconds in launch] for launch in none]
+    ratio = compare(ours, none)
+    assert (ratio.median, ratio.low, ratio.high, ratio.quiet) == pytest.approx((1.1,) * 4)
+
+
+def test_quiet_looks_at_the_fast_rounds() -> None:
+    ours = [[1.0, 9.0, 9.0, 9.0, 9.0]]
+    assert compare(ours, [[1.0] * 5]).quiet == 1.0
+
+
+def test_geometric_mean_over_workloads_with_its_error() -> None:
+    none = [[1.0, 1.0], [1.0, 1.0]]
+    steady = compare([[2.0, 2.0], [2.0, 2.0]], none)
+    half = compare([[0.5, 0.5], [0.5, 0.5]], none)
+    assert geomean([4.0, 1.0]) == pytest.approx(2.0)
+    assert geomean_of({"a": steady, "b": half}) == pytest.approx((1.0, 0.0))
