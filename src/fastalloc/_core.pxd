@@ -49,6 +49,7 @@ cdef extern from "fastalloc.h":
 
     const fa_header *fa_get_header "fa_header"()
     const char *fa_recording_path()
+    void fa_settle()
     uint64_t fa_file_bytes()
     fa_status fa_copy_recording(char *to, size_t bytes)
     void fa_thread_totals(uint64_t *count, uint64_t *bytes)
@@ -57,6 +58,8 @@ cdef extern from "fastalloc.h":
     fa_scope fa_context_scope()
     fa_scope fa_switch_scope(fa_scope scope)
     void fa_follow_context()
+    void fa_task_enter()
+    void fa_task_leave()
     struct fa_step:
         fa_scope outer
         const void *ignored_context

@@ -79,6 +79,7 @@ def is_active():
 
 def state():
     """The recording's header as far as `status` shows it; None before the first start."""
+    fa_settle()
     cdef const fa_header *header = fa_get_header()
     if header == NULL:
         return None
@@ -279,6 +280,43 @@ def run_in_scope(context, function, *args):
         return function(*args)
     finally:
         fa_step_end(step)
+
+
+cdef class Steps:
+    """Awaits a coroutine, counting each of its steps for the scope of the running context: for
+    event loops whose tasks cannot be followed."""
+    cdef object coroutine
+
+    def __cinit__(self, coroutine):
+        self.coroutine = coroutine
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._step(self.coroutine.send, (None,))
+
+    def send(self, value):
+        return self._step(self.coroutine.send, (value,))
+
+    def throw(self, *error):
+        return self._step(self.coroutine.throw, error)
+
+    def close(self):
+        self.coroutine.close()
+
+    cdef object _step(self, function, tuple args):
+        fa_task_enter()
+        try:
+            value = function(*args)
+        except BaseException:  # also StopIteration: the task goes on in who awaited this
+            fa_follow_context()
+            raise
+        fa_task_leave()
+        return value
 
 
 def checkpoint(name):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class span(Span):  # noqa: N801  (used like a function)
+class span(Span):
     """One unit of work: a request, a task, a job. Everything allocated in it counts for it.
 
         with fastalloc.span("GET /orders/", user_count=3) as current:
@@ -59,7 +59,7 @@ class span(Span):  # noqa: N801  (used like a function)
         return _decorate(function, lambda: span(name, **attributes))
 
 
-class phase(Phase):  # noqa: N801
+class phase(Phase):
     """A named stretch of a span, or of the process outside all spans.
 
         with fastalloc.phase("render"):

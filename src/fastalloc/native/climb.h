@@ -2,8 +2,8 @@
  * goes back 10 points below.
  *
  * Usage is looked at by samples, at most once a second. Hooks can only be switched with the GIL and
- * outside of any allocation, so a look only asks; the switch happens as a pending call of the
- * interpreter or when the next scope opens, whichever comes first.
+ * outside of any allocation, so a look only asks; the switch happens when the next scope opens or as a
+ * pending call of the interpreter (see hooks_call_soon), whichever comes first.
  */
 #ifndef FA_CLIMB_H
 #define FA_CLIMB_H

@@ -8,7 +8,7 @@
  *   3.11        tstate->cframe->current_frame, f_code, prev_instr
  *   3.12        the same; frames owned by the C stack stand between (skipped)
  *   3.13        tstate->current_frame, f_executable, instr_ptr
- *   3.14, 3.15  f_executable is a tagged reference; not built or run yet (the wheels issue)
+ *   3.14, 3.15  f_executable is a tagged reference; not built or run yet
  */
 #ifndef FA_CPYTHON_FRAMES_H
 #define FA_CPYTHON_FRAMES_H

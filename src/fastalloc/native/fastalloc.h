@@ -50,7 +50,8 @@ int fa_hooks_displaced(void); /* another tool took our hooks away */
 
 /* --- the recording; any ----------------------------------------------------------------- */
 const struct fa_header *fa_header(void); /* NULL before the first start */
-const char *fa_recording_path(void);
+const char *fa_recording_path(void); /* "": there is no file */
+void fa_settle(void); /* a forked child gets its file now, not only when it has lived a while */
 uint64_t fa_file_bytes(void);
 /* A consistent copy into `to` (fa_file_bytes() long, zeroed). About 0.1 ms. */
 fa_status fa_copy_recording(char *to, size_t bytes);

@@ -5,6 +5,10 @@
  */
 #include "hook_parts.h"
 
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include "fastalloc.h"
 #include "hooks.h"
 #include "sampler.h"
@@ -21,6 +25,7 @@ static void *arena_alloc(void *ctx, size_t n)
 {
     void *arena = original_arena.alloc(ctx, n);
     if (arena) sample_arena(arena, n);
+    else sample_failed(n, FA_DOMAIN_ARENA);
     return arena;
 }
 
@@ -39,6 +44,7 @@ const char *fa_unsupported(void)
 #elif !defined(__x86_64__) && !defined(__aarch64__)
     return "only x86_64 and ARM64 are supported";
 #else
+    if (Py_Version < 0x030b0200) return "CPython 3.11.0 and 3.11.1 keep frames that are being cleared; use 3.11.2 or later";
     return NULL;
 #endif
 }
@@ -70,6 +76,17 @@ static int reached(int domain)
     return counter.count != 0;
 }
 
+/* Whoever sees the hook must see its original. On x86_64 stores arrive in order. */
+static void order_before_hooks(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+#ifdef __aarch64__
+    /* The reader has no barrier of its own: every core gets one now. */
+    syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+    syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+#endif
+}
+
 static void set_hooks(int domain)
 {
     PyMemAllocatorEx hooks = hooks_of(domain);
@@ -82,6 +99,7 @@ static void install(int domain)
 {
     if (reached(domain)) return;
     PyMem_GetAllocator((PyMemAllocatorDomain)domain, &original[domain]);
+    order_before_hooks();
     set_hooks(domain);
 }
 
@@ -118,16 +136,20 @@ static int probe_divert(void)
 
 static void set_arena_hook(int wanted)
 {
+    static int buried; /* a tool that hooked after us calls ours as its original */
     PyObjectArenaAllocator now;
     PyObject_GetArenaAllocator(&now);
     int ours = now.alloc == arena_alloc;
-    if (wanted && !ours) {
+    if (wanted && !ours && !buried) {
         original_arena = now;
         now.alloc = arena_alloc;
         now.free = arena_free;
         PyObject_SetArenaAllocator(&now);
     } else if (!wanted && ours) {
         PyObject_SetArenaAllocator(&original_arena);
+        buried = 0;
+    } else if (!wanted && installed.level > 0) {
+        buried = 1;
     }
 }
 
@@ -175,5 +197,9 @@ void hooks_set_level(int level)
 
 void hooks_call_soon(int (*function)(void *))
 {
+#if PY_VERSION_HEX >= 0x030d0000
+    /* Waiting for the interpreter's lock would release the GIL, inside an allocation. */
+    if (PyThreadState_GetUnchecked()) return;
+#endif
     (void)Py_AddPendingCall(function, NULL); /* -1: too many wait; the next look asks again */
 }

@@ -10,8 +10,9 @@ void hooks_set_level(int level);
 enum fa_free_design hooks_design(void);
 int hooks_displaced(void); /* another tool took away hooks that should be in place */
 
-/* Lets the interpreter call `function(NULL)` with the GIL, soon. Any thread, also inside a hook: it
- * takes the interpreter's own small lock, under which nothing is allocated. */
+/* Lets the interpreter call `function(NULL)` with the GIL, soon, if that can be asked for here. Any
+ * thread, also inside a hook: before 3.13 it takes the interpreter's own small lock, under which
+ * nothing is allocated; from 3.13 on only threads without the GIL ask. */
 void hooks_call_soon(int (*function)(void *));
 
 #endif

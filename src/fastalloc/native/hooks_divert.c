@@ -31,7 +31,7 @@ static NOINLINE void *raw_allocate_slow(size_t count, size_t size, int zeroed)
 {
     PyMemAllocatorEx *raw = &original[FA_DOMAIN_RAW];
     size_t n = count * size;
-    if (fa_tls.nested == FA_NESTED_DIVERT) {
+    if (fa_tls.nested == FA_NESTED_DIVERT && n == SMALL + 1) { /* our own request, not another tool's */
         if (fa_tls.divert_bytes) n = fa_tls.divert_bytes;
         return fa_tls.diverted = zeroed ? raw->calloc(raw->ctx, 1, n) : raw->malloc(raw->ctx, n);
     }
@@ -44,15 +44,18 @@ static NOINLINE void *raw_allocate_slow(size_t count, size_t size, int zeroed)
 
 static void *raw_malloc(void *ctx, size_t n)
 {
-    (void)ctx;
     if (count_allocation(n)) return raw_allocate_slow(1, n, 0);
-    return original[FA_DOMAIN_RAW].malloc(ctx, n);
+    void *block = original[FA_DOMAIN_RAW].malloc(ctx, n);
+    if (UNLIKELY(!block)) sample_failed(n, fa_tls.domain);
+    return block;
 }
 
 static void *raw_calloc(void *ctx, size_t count, size_t size)
 {
     if (count_allocation(count * size)) return raw_allocate_slow(count, size, 1);
-    return original[FA_DOMAIN_RAW].calloc(ctx, count, size);
+    void *block = original[FA_DOMAIN_RAW].calloc(ctx, count, size);
+    if (UNLIKELY(!block)) sample_failed(count * size, fa_tls.domain);
+    return block;
 }
 
 static void *raw_realloc(void *ctx, void *block, size_t n)
@@ -63,7 +66,7 @@ static void *raw_realloc(void *ctx, void *block, size_t n)
     int outer = fa_tls.nested;
     if (!outer && count_allocation(n)) interval = sample_due(n);
     void *moved = original[FA_DOMAIN_RAW].realloc(ctx, block, n);
-    if (outer == FA_NESTED_DIVERT) fa_tls.diverted = moved;
+    if (outer == FA_NESTED_DIVERT && n == SMALL + 1) fa_tls.diverted = moved;
     if (taken_out) sample_out_done(&taken, moved != NULL);
     if (interval && moved) sample_take(moved, n, interval, fa_tls.domain);
     if (UNLIKELY(!moved) && !outer) sample_failed(n, fa_tls.domain);

@@ -211,7 +211,7 @@ struct fa_live {
     uint32_t tid;
     uint32_t thread_name;
     uint32_t domain;
-    uint64_t reserved;
+    uint64_t generation; /* private to the process */
 };
 
 struct fa_freed {

@@ -3,6 +3,7 @@
 #include "climb.h"
 #include "fastalloc.h"
 #include "hooks.h"
+#include "labels.h"
 #include "live.h"
 #include "recorder.h"
 #include "recording.h"
@@ -15,6 +16,8 @@
 #include "usage.h"
 
 #include <pthread.h>
+#include <string.h>
+#include <unistd.h>
 
 static int fork_handlers;
 
@@ -25,59 +28,77 @@ static int level_of(uint32_t mode)
 }
 
 /* --- fork --------------------------------------------------------------------------------
- * before (parent): take the lock, so that nobody is inside, and copy what is in use aside.
- * after (parent):  drop the copy, unlock.
- * after (child):   put an own file under the same addresses, write the copy into it, and go on
- *                  with the parent's live heap and counters of its own, from zero. */
+ * before (parent): copy what is in use aside, under the lock. The lock is not kept: other libraries'
+ *                  fork handlers run before the fork does, and may wait for a thread that waits for us.
+ * after (parent):  drop the copy.
+ * after (child):   put the copy under the same addresses, build the private tables anew from it
+ *                  (another thread may have been at them), and go on with the parent's live heap and
+ *                  counters of its own, from zero. A file follows when the child turns out to live. */
 
-static int forking;
+static __thread int forking;
 
 static void before_fork(void)
 {
     if (!fa.header || fa_tls.locked) return;
-    fa_lock();
     forking = 1;
-    if (fa.active && recording_copy_aside() != 0) fa_lose(FA_LOSS_FORK);
+    if (!fa.active) return;
+    fa_lock();
+    if (recording_copy_aside() == 0 && scopes_copy_aside() != 0) recording_drop_copy();
+    fa_unlock();
+}
+
+static void drop_copies(void)
+{
+    recording_drop_copy();
+    scopes_drop_copy();
 }
 
 static void after_fork_in_parent(void)
 {
     if (!forking) return;
-    recording_drop_copy();
     forking = 0;
-    fa_unlock();
+    drop_copies();
+}
+
+static int continue_in_child(void)
+{
+    struct fa_header *header = fa.header;
+    uint32_t parent = header->pid;
+    int failed = recording_to_memory();
+    if (failed) return failed;
+    scopes_child();
+    threads_keep_only_self();
+    strings_child();
+    labels_child();
+    if (sites_child() != 0 || live_child() != 0) return -1;
+    usage_reopen();
+    header->forked_ns = fa_now_ns();
+    header->ended_count = header->ended_bytes = 0;
+    header->samples = header->freed = 0;
+    header->high_water_bytes = header->live_bytes;
+    header->high_water_count_q16 = header->live_count_q16;
+    header->high_water_ns = header->forked_ns;
+    header->at_peak = 1;
+    memset(header->losses, 0, sizeof header->losses);
+    REGION(FA_FREED).used = REGION(FA_RECORDS).used = REGION(FA_EVENTS).used = 0;
+    REGION(FA_TIMELINE).used = REGION(FA_TIMELINE_LONG).used = 0;
+    event_write(FA_EVENT_FORK, parent, 0, 0);
+    return 0;
 }
 
 static void after_fork_in_child(void)
 {
     if (!forking) return;
     forking = 0;
-    uint32_t parent = fa.header->pid;
-    int was_active = fa.active, failed = was_active ? recording_continue_in_child() : -1;
-    recording_drop_copy();
-    if (!was_active) recording_detach(); /* stopped: the mapping is private already, or a dead file's */
-    if (failed) fa.active = 0;
-    if (failed == -2) { /* not even memory: hooks only forward from here on */
-        fa.header = NULL;
-        fa_tls.slot = &fa_nobody;
-    } else if (!failed) {
-        struct fa_header *header = fa.header;
-        usage_reopen();
-        threads_keep_only_self();
-        scopes_child();
-        header->forked_ns = fa_now_ns();
-        header->ended_count = header->ended_bytes = 0;
-        header->samples = header->freed = 0;
-        header->high_water_bytes = header->live_bytes;
-        header->high_water_count_q16 = header->live_count_q16;
-        header->high_water_ns = header->forked_ns;
-        header->at_peak = 1;
-        REGION(FA_FREED).used = REGION(FA_RECORDS).used = REGION(FA_EVENTS).used = 0;
-        REGION(FA_TIMELINE).used = REGION(FA_TIMELINE_LONG).used = 0;
-        event_write(FA_EVENT_FORK, parent, 0, 0);
-        header->sequence |= 1u;
-    }
     fa_lock_reset();
+    int failed = continue_in_child();
+    drop_copies();
+    if (failed) {
+        fa.active = 0;
+        fa_tls.slot = &fa_nobody;
+        fa_lose(FA_LOSS_FORK);
+    }
+    if (failed == -2) fa.header = NULL; /* not even memory: hooks only forward from here on */
     if (fa.header) __atomic_store_n(&fa.header->sequence, (fa.header->sequence | 1u) + 1u, __ATOMIC_RELEASE);
 }
 
@@ -85,6 +106,7 @@ static void after_fork_in_child(void)
 
 static fa_status forget_recording(fa_status status)
 {
+    unlink(fa.path);
     recording_detach();
     fa_unlock();
     return status;
@@ -114,7 +136,8 @@ fa_status fa_start(const struct fa_config *config)
     fa.walk = 1;
     strings_reset();
     if (sites_reset() != 0 || live_reset() != 0) return forget_recording(FA_ERROR_SYSTEM);
-    REGION(FA_PHASES).used = REGION(FA_SPANS).used = 1;
+    labels_reset();
+    spans_reset();
     threads_reset();
     scopes_reset();
     fa.header->python_version = config->python_version;
@@ -157,6 +180,7 @@ fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return FA_ERROR_STOPPED;
     if (mode > FA_MODE_TARGETED) return FA_ERROR_ARGUMENT;
+    fa.header->control = mode == FA_MODE_DISABLED ? FA_CONTROL_DISABLE : FA_CONTROL_RUN;
     mode_switch(mode, interval_bytes);
     climb_from(mode);
     return FA_OK;
@@ -183,7 +207,6 @@ void mode_switch(uint32_t mode, uint64_t interval_bytes)
     header->interval_bytes = fa.interval = interval_bytes;
     if (fa_tls.slot != &fa_nobody && fa_tls.slot->generation == fa.generation)
         sampler_redraw(fa_tls.slot, interval_bytes); /* other threads follow within FA_DRAW_CAP bytes */
-    header->control = mode == FA_MODE_DISABLED ? FA_CONTROL_DISABLE : FA_CONTROL_RUN;
     __atomic_store_n(&fa.active, mode != FA_MODE_DISABLED, __ATOMIC_RELEASE);
     fa_unlock();
     if (level_of(mode) > level_of(old)) hooks_set_level(level_of(mode));

@@ -55,6 +55,7 @@ static uint32_t index_find(uintptr_t address, uint32_t *at)
 {
     const struct live_index *index = live_index_current;
     *at = home_of(index, address);
+    if (!address) return 0;
     for (uint32_t id; (id = index->slots[*at]); *at = (*at + 1) & index->mask)
         if (fa.live[id].address == address) return id;
     return 0;
@@ -73,15 +74,28 @@ static void index_remove(uint32_t hole)
     __atomic_store_n(&index->slots[hole], 0, __ATOMIC_RELEASE);
 }
 
+/* An index for what is in FA_LIVE. Earlier ones stay mapped: see index_grow. */
+int live_child(void)
+{
+    uint32_t bits = 12;
+    while (bits < 24 && REGION(FA_LIVE).used * 8 > 1ull << bits) bits++;
+    struct live_index *index = index_make(bits);
+    if (!index) return -1;
+    live_used = 0;
+    for (uint32_t slot = 1; slot < REGION(FA_LIVE).used; slot++) {
+        if (!fa.live[slot].address) continue;
+        index_place(index, (uintptr_t)fa.live[slot].address, slot);
+        live_used++;
+    }
+    __atomic_store_n(&live_index_current, index, __ATOMIC_RELEASE);
+    return 0;
+}
+
 int live_reset(void)
 {
-    struct live_index *index = index_make(12);
-    if (!index) return -1;
-    __atomic_store_n(&live_index_current, index, __ATOMIC_RELEASE); /* earlier ones stay mapped */
-    live_used = 0;
     REGION(FA_LIVE).used = 1;
     fa.header->live_free = 0;
-    return 0;
+    return live_child();
 }
 
 /* --- totals ----------------------------------------------------------------------------- */
@@ -101,7 +115,7 @@ static void totals_add(const struct fa_live *sample)
     if (header->live_bytes > header->high_water_bytes) {
         header->high_water_bytes = header->live_bytes;
         header->high_water_count_q16 = header->live_count_q16;
-        header->high_water_ns = sample->time_ns;
+        header->high_water_ns = header->updated_ns; /* a thinned sample is an old one */
         header->at_peak = 1;
     }
 }
@@ -227,11 +241,12 @@ void live_restore(const struct fa_live *taken)
 {
     struct fa_live sample = *taken;
     if (!fa.spans[sample.span].id) sample.span = 0; /* its span was given up meanwhile */
-    live_add((uintptr_t)sample.address, &sample);
+    if (sample.generation == fa.generation) live_add((uintptr_t)sample.address, &sample);
 }
 
 void live_forget(const struct fa_live *taken)
 {
+    if (taken->generation != fa.generation) return; /* its recording was closed meanwhile */
     if (taken->domain != FA_DOMAIN_ARENA) {
         struct fa_region *region = &REGION(FA_FREED);
         *RING_SLOT(fa.freed, FA_FREED, region->used) = (struct fa_freed){

@@ -39,7 +39,8 @@ static inline int live_maybe(const void *block)
     return __atomic_load_n(&index->slots[live_hash((uintptr_t)block) >> index->shift], __ATOMIC_RELAXED) != 0;
 }
 
-int live_reset(void); /* 0 on success; lock held, as for all below */
+int live_reset(void); /* new recording; 0 on success; lock held, as for all below */
+int live_child(void); /* forked child: the index anew, from the recording; 0 on success */
 /* Adds a sample; `sample` without its address is what a slot shall hold. */
 void live_add(uintptr_t address, const struct fa_live *sample);
 /* Takes a sample out. 1 and the sample, or 0 when the block is none. */

@@ -2,7 +2,7 @@
  *
  * Laws
  *  1. The lock is never held across foreign code: no CPython call, no original allocator, no
- *     callback. Its holder may only touch the mapping and private tables (page faults, mmap),
+ *     callback, no fork (whose handlers are foreign code). Its holder may only touch the mapping and private tables (page faults, mmap),
  *     so no cycle of waiting can arise.
  *  2. Whoever holds it has set fa_tls.locked, so that a signal handler which allocates on top
  *     of the holder goes straight to the original instead of waiting for itself.
@@ -38,7 +38,9 @@ struct fa_tls {
     uint8_t nested;      /* enum fa_nested */
     uint8_t busy;        /* recording a sample */
     uint8_t locked;      /* holds the recorder's lock */
-    uint8_t outside;      /* past its exit destructor, or no slot was free: never registers (again) */
+    uint8_t outside;     /* past its exit destructor: never registers again */
+    uint32_t refused;    /* generation in which no slot was free for it */
+    uint32_t slot_index;
     uint8_t domain;      /* of a large block on its way from OBJ or MEM to RAW */
     uint8_t caught_up;   /* a sample moved the thread to the running context's scope; see scopes.h */
     uint32_t before_catch_up;          /* the scope it was in before that */
@@ -76,6 +78,7 @@ struct fa_recorder {
     int active;          /* samples are taken (atomic; hooks may be in place without) */
     int walk;            /* stacks may be walked (cleared before the interpreter goes) */
     uint64_t interval;   /* in force; threads take it up at their next draw */
+    uint32_t max_frames;
     size_t mapped_bytes; /* of the range at `header` */
     char directory[1024];
     char path[1200];

@@ -15,6 +15,7 @@
 #include "recorder.h"
 
 static const char *failed_step = "";
+static uint64_t unsettled_since_ns; /* a forked child without a file yet; 0: there is one */
 
 const char *fa_error_step(void)
 {
@@ -43,7 +44,7 @@ static const struct {
     [FA_LIVE] = {sizeof(struct fa_live), 16384, 1},
     [FA_FREED] = {sizeof(struct fa_freed), 2048, 1},
     [FA_SPANS] = {sizeof(struct fa_span), 4096, 0},
-    [FA_PHASES] = {sizeof(struct fa_phase), 512, 0},
+    [FA_PHASES] = {sizeof(struct fa_phase), 2048, 0},
     [FA_THREAD_NAMES] = {sizeof(struct fa_thread_name), 256, 0},
     [FA_RECORDS] = {sizeof(struct fa_record), 1024, 1},
     [FA_TIMELINE] = {sizeof(struct fa_tick), 600, 0},
@@ -215,6 +216,8 @@ fa_status recording_create(const struct fa_config *config)
     identify(&first);
     memcpy(memory, &first, sizeof first);
     fa.header = memory;
+    fa.max_frames = config->max_frames;
+    unsettled_since_ns = 0;
     recording_bind();
 
     if (config->options) {
@@ -237,7 +240,8 @@ void recording_detach(void)
 
 void recording_trim(void)
 {
-    int fd = open(fa.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fa.header->pid != (uint32_t)getpid()) return; /* never another process's file */
+    int fd = fa.path[0] ? open(fa.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
     if (fd < 0) return;
     for (int id = 0; id < FA_REGION_COUNT; id++) {
         const struct fa_region *region = &REGION(id);
@@ -281,10 +285,14 @@ fa_status fa_copy_recording(char *to, size_t bytes)
     return fits ? FA_OK : FA_ERROR_ARGUMENT;
 }
 
-/* --- fork ------------------------------------------------------------------------------- */
+/* --- fork --------------------------------------------------------------------------------
+ * A child starts on anonymous memory, and gets a file when it turns out to live: most children of
+ * fork go over to another program at once, and should leave nothing behind. */
 
-static char *aside; /* the parent's state at the fork: private memory, so the child has it too */
-static size_t aside_bytes;
+/* The parent's state at the fork: private memory, so the child has it too. Per thread, since several
+ * may fork at once. */
+static __thread char *aside;
+static __thread size_t aside_bytes;
 
 int recording_copy_aside(void)
 {
@@ -301,32 +309,54 @@ void recording_drop_copy(void)
     aside = NULL;
 }
 
-/* In the child, before anything else runs in it: a file of its own under the same addresses.
- * Async-signal-safe. On failure anonymous memory takes the place, so that the child never
- * writes into its parent's recording. */
-int recording_continue_in_child(void)
+int recording_to_memory(void)
 {
-    struct fa_region regions[FA_REGION_COUNT];
-    memcpy(regions, fa.header->regions, sizeof regions); /* constant but for `used` */
-    uint64_t bytes = fa.header->file_bytes;
-    int fd = -1;
-    if (aside) {
-        name_file(clock_ns(CLOCK_REALTIME));
-        fd = open_file(bytes);
-    }
-    if (fd >= 0) {
-        void *memory = mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
-        close(fd);
-        if (memory != MAP_FAILED) {
-            copy_used(fa.header, aside);
-            identify(fa.header);
-            return 0;
-        }
-        unlink(fa.path);
-    }
-    void *memory = mmap(fa.header, bytes, PROT_READ | PROT_WRITE,
+    struct fa_header last = *fa.header;
+    void *memory = mmap(fa.header, fa.mapped_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-    if (memory == MAP_FAILED) return -2; /* the caller must not touch the mapping at all */
-    memcpy(fa.header->regions, regions, sizeof regions);
-    return -1;
+    if (memory == MAP_FAILED) return -2;
+    fa.path[0] = 0;
+    if (!aside) {
+        *fa.header = last;
+        fa.header->state = FA_STATE_EMPTY;
+        return -1;
+    }
+    copy_used(fa.header, aside);
+    identify(fa.header);
+    unsettled_since_ns = fa_now_ns() | 1;
+    return 0;
+}
+
+void recording_settle(uint64_t after_ns)
+{
+    if (LIKELY(!unsettled_since_ns)) return;
+    if (!fa_is_active() || (after_ns && fa_now_ns() - unsettled_since_ns < after_ns)) return;
+    int saved = errno;
+    fa_lock();
+    if (unsettled_since_ns) {
+        uint64_t bytes = fa.header->file_bytes;
+        name_file(clock_ns(CLOCK_REALTIME));
+        int fd = open_file(bytes);
+        void *file = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (file != MAP_FAILED) {
+            /* What other threads count into their slots between the copy and the switch is lost;
+             * all else waits for the lock. */
+            copy_used(file, fa.header);
+            munmap(file, bytes);
+            if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+                fa.active = 0;
+        } else {
+            fa.path[0] = 0;
+            fa_lose(FA_LOSS_FORK); /* goes on in memory: readable from inside only */
+        }
+        if (fd >= 0) close(fd);
+        unsettled_since_ns = 0;
+    }
+    fa_unlock();
+    errno = saved;
+}
+
+void fa_settle(void)
+{
+    if (fa.header) recording_settle(0);
 }

@@ -16,9 +16,14 @@ void recording_trim(void);
 /* Points the region pointers into the mapping. */
 void recording_bind(void);
 
-/* fork: a copy of what is in use, made under the lock before the fork, and the child's side. */
+/* fork: a copy of what is in use, made under the lock before the fork. */
 int recording_copy_aside(void);
 void recording_drop_copy(void);
-int recording_continue_in_child(void);
+/* In the child: anonymous memory under the same addresses, holding the copy. 0; -1: there was no copy,
+ * so nothing is recorded; -2: no memory, and the mapping must not be touched. Async-signal-safe. */
+int recording_to_memory(void);
+/* Gives a forked child its file, once it has lived for `after_ns`. No lock held. */
+void recording_settle(uint64_t after_ns);
+#define FA_SETTLE_NS 100000000ull
 
 #endif

@@ -5,6 +5,7 @@
 #include "climb.h"
 #include "fastalloc.h"
 #include "live.h"
+#include "recording.h"
 #include "records.h"
 #include "sampler.h"
 #include "scopes.h"
@@ -30,7 +31,7 @@ uint64_t sample_due(size_t n)
         if ((thread->left -= (int64_t)n) >= 0) return 0;
     }
     if (!active()) {
-        sampler_issue(thread, FA_DRAW_CAP - thread->left); /* look again then: it may be switched on */
+        sampler_issue(thread, (uint64_t)FA_DRAW_CAP - (uint64_t)thread->left); /* look again then: it may be switched on */
         return 0;
     }
     return sampler_refill(thread, fa.interval);
@@ -47,7 +48,7 @@ struct stack {
 
 static void walk(struct stack *stack)
 {
-    stack->count = stack_walk_nopy(stack->frames, (int)fa.header->max_frames, &stack->hash, &stack->cut);
+    stack->count = stack_walk_nopy(stack->frames, (int)fa.max_frames, &stack->hash, &stack->cut);
     stack->scope = fa_context_scope();
 }
 
@@ -65,6 +66,7 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
     int saved = errno;
     walk(&stack);
     usage_refresh(1000000000ull);
+    recording_settle(FA_SETTLE_NS);
     fa_lock();
     struct fa_thread *slot = fa_tls.slot;
     if (active() && slot != &fa_nobody && slot->generation == fa.generation) {
@@ -81,6 +83,7 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
             .tid = slot->tid,
             .thread_name = slot->name,
             .domain = (uint32_t)domain,
+            .generation = fa.generation,
         };
         fa.sites[site].total_bytes += weight;
         fa.sites[site].total_count_q16 += sampler_count_q16(size, weight);
@@ -111,7 +114,7 @@ void sample_take(const void *block, size_t n, uint64_t interval, int domain)
 
 int sample_out(const void *block, struct fa_live *taken)
 {
-    if (fa_tls.locked || !fa.header) return 0;
+    if (fa_tls.locked || !fa.header || !block) return 0;
     int saved = errno;
     fa_lock();
     int was = live_take((uintptr_t)block, taken);
@@ -133,7 +136,7 @@ void sample_out_done(const struct fa_live *taken, int gone)
 void sample_failed(size_t n, int domain)
 {
     struct fa_thread *thread = fa_tls.slot;
-    if (thread != &fa_nobody && thread->generation == fa.generation && thread->count) {
+    if (domain != FA_DOMAIN_ARENA && thread != &fa_nobody && thread->generation == fa.generation && thread->count) {
         thread->count--; /* it was counted before it failed */
         thread->issued -= n;
     }

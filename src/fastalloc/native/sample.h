@@ -20,8 +20,7 @@ int sample_out(const void *block, struct fa_live *taken);
 /* After: `gone`, or still where it was. */
 void sample_out_done(const struct fa_live *taken, int gone);
 
-/* The original returned NULL: taken back from the counters, and an event. (A failed allocation that
- * did not use up the countdown, so of less than 1 MiB, passes unseen.) */
+/* The original returned NULL: taken back from the counters, and an event with the stack. */
 void sample_failed(size_t n, int domain);
 void sample_arena(const void *arena, size_t n);
 void sample_arena_freed(const void *arena, size_t n);

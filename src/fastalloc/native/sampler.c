@@ -30,7 +30,7 @@ static void hand_out(struct fa_thread *thread, int64_t distance)
 {
     int64_t piece = distance < FA_DRAW_CAP ? distance : FA_DRAW_CAP;
     thread->residual = distance - piece;
-    sampler_issue(thread, piece - thread->left);
+    sampler_issue(thread, (uint64_t)piece - (uint64_t)thread->left);
 }
 
 void sampler_begin(struct fa_thread *thread, uint64_t interval, uint64_t seed)

@@ -30,10 +30,10 @@
 #define FA_PARKED ((int64_t)1 << 60) /* a countdown that no program reaches */
 
 /* Bytes handed to or taken from the countdown. Keeps bytes = issued - left. Own thread only. */
-static inline void sampler_issue(struct fa_thread *thread, int64_t bytes)
+static inline void sampler_issue(struct fa_thread *thread, uint64_t bytes)
 {
-    __atomic_store_n(&thread->issued, thread->issued + (uint64_t)bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&thread->left, thread->left + bytes, __ATOMIC_RELEASE);
+    __atomic_store_n(&thread->issued, thread->issued + bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&thread->left, (int64_t)((uint64_t)thread->left + bytes), __ATOMIC_RELEASE);
 }
 
 static inline uint64_t sampler_bytes(const struct fa_thread *thread)

@@ -12,7 +12,9 @@
  *     allocation is counted for exactly one scope, and the sum over all phases plus what the
  *     slots have pending is the process's total.
  *  2. An entry of FA_SPANS lives while a scope of it exists (pins) or samples point to it.
- *  3. The running context (contextvars) is the truth about the scope. The slot follows it where a
+ *  3. An fa_scope is an index with a serial number: entries are used again, and threads, contexts and
+ *     generators may hold a scope long after it is gone. A stale one is never taken for another.
+ *  4. The running context (contextvars) is the truth about the scope. The slot follows it where a
  *     switch can be watched. A sample reads the context itself, and where the slot missed a switch
  *     it catches up. Around the steps of a task there are gaps, in which the context is not that of
  *     the code that runs: there `ignored_context` keeps samples from following it, and what was
@@ -27,13 +29,39 @@
 #include "fastalloc.h"
 #include "recorder.h"
 
-int scopes_prepare(void); /* private table; 0 on success */
-void scopes_reset(void);  /* new recording; lock held */
-void scopes_child(void);  /* forked child: counters from zero; lock held */
+struct scope {
+    uint64_t count; /* own, with those of scopes closed inside it */
+    uint64_t bytes;
+    uint64_t start_ns;
+    uint64_t start_live_bytes;
+    uint64_t span_id;
+    uint32_t span;
+    uint32_t phase;
+    fa_scope parent;
+    uint32_t name;       /* string id */
+    uint32_t generation; /* of the recording it was opened in; 0: free */
+    uint32_t next_free;
+    uint16_t serial;     /* counts the uses of this entry */
+    uint8_t is_span;
+    uint8_t closed;
+};
 
-void scope_flush(struct fa_thread *slot);              /* lock held */
-void scope_enter(struct fa_thread *slot, fa_scope to); /* flush and go; lock held */
-void scope_catch_up(struct fa_thread *slot, fa_scope scope); /* lock held */
-void span_check_unused(uint32_t span);                 /* frees the entry if nothing needs it; lock held */
+int scopes_prepare(void); /* private table; 0 on success */
+void scopes_reset(void);  /* new recording; lock held, as for all below */
+struct scope *scope_get(fa_scope scope); /* NULL: it is gone, or of an earlier recording */
+fa_scope scope_take(void);               /* 0: none free */
+void scope_give_back(fa_scope scope);
+void scope_set_process_phase(uint32_t label);
+
+int scopes_copy_aside(void); /* before a fork; 0 on success */
+void scopes_drop_copy(void);
+void scopes_child(void);     /* forked child: from the copy, with counters from zero */
+
+void scope_flush(struct fa_thread *slot);
+void scope_enter(struct fa_thread *slot, fa_scope to); /* flush and go */
+void scope_catch_up(struct fa_thread *slot, fa_scope scope);
+/* spans.c */
+void spans_reset(void);
+void span_check_unused(uint32_t span); /* frees the entry if nothing needs it */
 
 #endif

@@ -58,16 +58,33 @@ static uint32_t hash_of_site(uint32_t id)
     return site_hash(fa.sites[id].node, fa.sites[id].domain);
 }
 
-int sites_reset(void)
+static int rebuild(void)
 {
     if (!keys) keys = raw_memory_map(KEYS * sizeof *keys);
     if (!cached) cached = raw_memory_map(CACHED_STACKS * sizeof *cached);
     if (!keys || !cached) return -1;
     memset(keys, 0, KEYS * sizeof *keys);
     memset(cached, 0, CACHED_STACKS * sizeof *cached);
+    if (id_index_reset(&functions_index, 512, hash_of_function) | id_index_reset(&nodes_index, 2048, hash_of_node) |
+        id_index_reset(&sites_index, 512, hash_of_site))
+        return -1;
+    for (uint32_t id = 1; id < REGION(FA_FUNCTIONS).used; id++) id_index_insert(&functions_index, hash_of_function(id), id);
+    for (uint32_t id = 1; id < REGION(FA_NODES).used; id++) id_index_insert(&nodes_index, hash_of_node(id), id);
+    for (uint32_t id = 1; id < REGION(FA_SITES).used; id++) id_index_insert(&sites_index, hash_of_site(id), id);
+    return 0;
+}
+
+int sites_reset(void)
+{
     REGION(FA_FUNCTIONS).used = REGION(FA_NODES).used = REGION(FA_SITES).used = 1;
-    return id_index_reset(&functions_index, 512, hash_of_function) |
-           id_index_reset(&nodes_index, 2048, hash_of_node) | id_index_reset(&sites_index, 512, hash_of_site);
+    return rebuild();
+}
+
+int sites_child(void)
+{
+    /* Left mapped: another thread may have been growing them at the fork. */
+    functions_index.slots = nodes_index.slots = sites_index.slots = NULL;
+    return rebuild();
 }
 
 static uint32_t function_intern(const struct raw_frame *frame)

@@ -14,7 +14,8 @@
 
 #include "stack.h"
 
-int sites_reset(void); /* 0 on success */
+int sites_reset(void); /* new recording; 0 on success */
+int sites_child(void); /* forked child: private tables anew, from the recording; 0 on success */
 /* The leaf's node; 0 when there are no frames or a table is full (counted). */
 uint32_t stack_intern(const struct raw_frame *frames, int count, uint64_t hash, int cut);
 uint32_t site_intern(uint32_t node, uint32_t domain);

@@ -35,7 +35,7 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
         }
         uint64_t identity = code_identity(code);
         frames[count++] = (struct raw_frame){code, identity, lasti};
-        mix(&mixed, ((uintptr_t)code ^ identity) + ((uint64_t)(uint32_t)lasti << 40));
+        mix(&mixed, ((uintptr_t)code ^ identity) + (uint64_t)(uint32_t)lasti * 0xD6E8FEB86659FD93ull);
     }
     mix(&mixed, (uint64_t)*cut);
     *hash = mixed ? mixed : 1;

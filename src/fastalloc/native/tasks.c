@@ -5,7 +5,7 @@
  * each change, whatever event loop drives the tasks. When a step begins, the task's context is
  * already the running one, so its scope can be read from there.
  *
- * 3.14 keeps the running task elsewhere, and has context watchers (the wheels issue).
+ * 3.14 keeps the running task elsewhere, and has context watchers instead: to do with 3.14 support.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -15,6 +15,8 @@
 #include "scopes.h"
 #include "strings.h"
 
+#define THREADS_CAPACITY 512 /* as planned in recording.c */
+
 struct fa_recorder fa;
 
 /* `left` stays negative for ever: each allocation takes it further down, by at most 2^63 in all
@@ -27,8 +29,13 @@ static pthread_key_t exit_key;
 static pthread_once_t exit_once = PTHREAD_ONCE_INIT;
 static int exit_key_made;
 
+/* Whose slot it is, over all recordings: a thread that slept through a stop and a start still has the
+ * address of its old slot, which nobody else may use meanwhile. */
+static struct fa_tls *owners[THREADS_CAPACITY];
+
 /* Thread names as Python knows them, by tid, until the thread registers (and after). */
 #define NAMED_CAPACITY 1024
+
 static struct {
     uint32_t tid;
     uint32_t name; /* FA_THREAD_NAMES */
@@ -77,10 +84,11 @@ static void thread_exits(void *unused)
     fa_tls.slot = &fa_nobody;
     if (slot == &fa_nobody || !fa.header) return;
     fa_lock();
+    owners[fa_tls.slot_index] = NULL;
     if (slot->generation == fa.generation && slot->start_ns) {
         scope_flush(slot);
-        fa.header->ended_count += slot->count;
-        fa.header->ended_bytes += sampler_bytes(slot);
+        fa.header->ended_count += slot->count_mark;
+        fa.header->ended_bytes += slot->bytes_mark;
         for (int i = 0; i < NAMED_CAPACITY; i++)
             if (named[i].tid == slot->tid) named[i].tid = 0;
         memset(slot, 0, sizeof *slot);
@@ -102,63 +110,104 @@ static uint32_t name_of(uint32_t tid)
     return thread_name_intern(text, strlen(text));
 }
 
+/* Names with ever new numbers (one executor for each request) would fill the table: from half on,
+ * numbers become "*". */
+static size_t fold_numbers(const char *text, size_t bytes, char *folded, size_t capacity)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < bytes && used < capacity; i++) {
+        int digit = text[i] >= '0' && text[i] <= '9';
+        if (digit && used && folded[used - 1] == '*') continue;
+        folded[used++] = digit ? '*' : text[i];
+    }
+    return used;
+}
+
+static uint32_t thread_name_find(uint32_t string)
+{
+    for (uint32_t i = 1; string && i < REGION(FA_THREAD_NAMES).used; i++)
+        if (fa.thread_names[i].name == string) return i;
+    return 0;
+}
+
 uint32_t thread_name_intern(const char *text, size_t bytes)
 {
-    uint32_t string = string_intern(text, bytes);
-    uint64_t used = REGION(FA_THREAD_NAMES).used;
-    for (uint32_t i = 1; i < used; i++)
-        if (fa.thread_names[i].name == string) return i;
-    if (!string || used >= REGION(FA_THREAD_NAMES).capacity) {
+    char folded[100];
+    struct fa_region *region = &REGION(FA_THREAD_NAMES);
+    uint32_t known = thread_name_find(string_find(text, bytes));
+    if (known) return known;
+    if (region->used >= region->capacity / 2) {
+        bytes = fold_numbers(text, bytes, folded, sizeof folded);
+        text = folded;
+    }
+    uint32_t string = string_intern(text, bytes < 100 ? bytes : 100);
+    known = thread_name_find(string);
+    if (known) return known;
+    if (!string || region->used >= region->capacity) {
         fa_lose(FA_LOSS_THREAD_NAMES);
         return 0;
     }
-    fa.thread_names[used].name = string;
-    REGION(FA_THREAD_NAMES).used = used + 1;
-    return (uint32_t)used;
+    uint32_t index = (uint32_t)region->used++;
+    fa.thread_names[index].name = string;
+    fa.thread_names[index].held.peak = fa.header->peak;
+    return index;
 }
 
-static struct fa_thread *take_slot(void)
+static struct fa_thread *register_in(uint32_t index)
+{
+    struct fa_thread *slot = &fa.threads[index];
+    owners[index] = &fa_tls;
+    memset(slot, 0, sizeof *slot);
+    slot->generation = fa.generation;
+    slot->tid = (uint32_t)syscall(SYS_gettid);
+    slot->name = name_of(slot->tid);
+    slot->start_ns = fa_now_ns() | 1; /* 0 would mean free */
+    slot->phase = fa.header->process_phase;
+    uint64_t seed = ((uint64_t)slot->tid << 32) ^ fa.header->start_time_ns ^ slot->start_ns;
+    sampler_begin(slot, fa.interval, seed ^ (uint64_t)(uintptr_t)slot);
+    fa_tls.slot_index = index;
+    fa_tls.slot = slot;
+    return slot;
+}
+
+static uint32_t take_slot(void)
 {
     struct fa_region *region = &REGION(FA_THREADS);
-    for (uint32_t i = 1; i < region->used; i++)
-        if (!fa.threads[i].start_ns) return &fa.threads[i];
-    if (region->used >= region->capacity) return NULL;
-    return &fa.threads[region->used++];
+    uint32_t last = region->capacity < THREADS_CAPACITY ? region->capacity : THREADS_CAPACITY;
+    for (uint32_t i = 1; i < last; i++) {
+        if (owners[i]) continue;
+        if (region->used <= i) region->used = i + 1;
+        return i;
+    }
+    return 0;
 }
 
 struct fa_thread *thread_slot(void)
 {
     struct fa_thread *slot = fa_tls.slot;
     if (LIKELY(slot != &fa_nobody && slot->generation == fa.generation)) return slot;
-    if (fa_tls.outside || fa_tls.nested || fa_tls.locked || !__atomic_load_n(&fa.active, __ATOMIC_ACQUIRE))
-        return NULL;
+    if (fa_tls.outside || fa_tls.nested || fa_tls.locked || !fa_is_active()) return NULL;
+    if (fa_tls.refused == fa.generation) return NULL;
 
     int saved = errno;
     fa_tls.locked = 1; /* pthread_setspecific may allocate, through a hooked malloc one day */
     pthread_once(&exit_once, make_exit_key);
-    if (!exit_key_made || pthread_setspecific(exit_key, &fa_tls) != 0) {
-        fa_tls.locked = 0;
-        errno = saved;
-        return NULL;
+    int watched = exit_key_made && pthread_setspecific(exit_key, &fa_tls) == 0;
+    fa_tls.locked = 0;
+    slot = NULL;
+    if (watched) {
+        fa_lock();
+        uint32_t index = fa_tls.slot_index; /* its own, from an earlier recording */
+        if (!fa.active) index = 0;
+        else if (!index || index >= REGION(FA_THREADS).capacity) index = take_slot();
+        else if (REGION(FA_THREADS).used <= index) REGION(FA_THREADS).used = index + 1;
+        if (index) slot = register_in(index);
+        else if (fa.active) {
+            fa_tls.refused = fa.generation; /* so that it does not scan the table at every allocation */
+            fa_lose(FA_LOSS_THREADS);
+        }
+        fa_unlock();
     }
-    fa_lock();
-    slot = fa.active ? take_slot() : NULL;
-    if (slot) {
-        memset(slot, 0, sizeof *slot);
-        slot->generation = fa.generation;
-        slot->tid = (uint32_t)syscall(SYS_gettid);
-        slot->name = name_of(slot->tid);
-        slot->start_ns = fa_now_ns() | 1; /* 0 would mean free */
-        slot->phase = fa.header->process_phase;
-        uint64_t seed = ((uint64_t)slot->tid << 32) ^ fa.header->start_time_ns ^ slot->start_ns ^
-                        (uint64_t)(uintptr_t)slot;
-        sampler_begin(slot, fa.interval, seed);
-        fa_tls.slot = slot;
-    } else {
-        fa_lose(FA_LOSS_THREADS);
-        fa_tls.outside = 1; /* so that it does not scan the table at every allocation */
-    }
-    fa_unlock();
     errno = saved;
     return slot;
 }
@@ -176,8 +225,8 @@ void threads_end_all(void)
         struct fa_thread *slot = &fa.threads[i];
         if (!slot->start_ns) continue;
         scope_flush(slot);
-        fa.header->ended_count += slot->count;
-        fa.header->ended_bytes += sampler_bytes(slot);
+        fa.header->ended_count += slot->count_mark; /* as flushed: the thread may be counting on */
+        fa.header->ended_bytes += slot->bytes_mark;
         slot->start_ns = 0;
     }
 }
@@ -186,6 +235,8 @@ void threads_keep_only_self(void)
 {
     uint32_t tid = (uint32_t)syscall(SYS_gettid);
     struct fa_thread *self = fa_tls.slot;
+    for (uint32_t i = 0; i < THREADS_CAPACITY; i++)
+        if (owners[i] != &fa_tls) owners[i] = NULL;
     for (uint32_t i = 1; i < REGION(FA_THREADS).used; i++) {
         struct fa_thread *slot = &fa.threads[i];
         if (slot != self) {

@@ -247,7 +247,7 @@ LIVE: Final = _struct(
     ("tid", "<u4"),
     ("thread_name", "<u4"),
     ("domain", "<u4"),
-    ("reserved", "<u8"),
+    ("generation", "<u8"),
 )
 
 FREED: Final = _struct(
