@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
@@ -103,6 +104,11 @@ def pair_instructions(
             arguments = [scratch, mode, scratch, *map(str, CASES[case]), str(times)]
             return count([str(python), "-c", CHURN, *arguments])
 
+        warm_up = [scratch, "light", scratch, *map(str, CASES[names[0]]), "0"]
+        subprocess.run(  # writes bytecode caches, where there are none yet
+            [str(python), "-c", CHURN, *warm_up], cwd=ROOT, env=environment(), check=True
+        )
+
         counts = {
             (case, mode, times): pool.submit(run, mode, case, times)
             for case in names
@@ -130,6 +136,15 @@ def workload_instructions(
         def run(profiler: str, workload: str, times: int) -> int:
             arguments = [profiler, workload, scratch, str(times)]
             return count([str(python), "-m", "benchmarks.worker", *arguments])
+
+        for profiler, workload in itertools.product(profilers, loops):  # bytecode caches
+            subprocess.run(
+                [str(python), "-m", "benchmarks.worker", profiler, workload, scratch, "0"],
+                cwd=ROOT,
+                env=environment(),
+                capture_output=True,
+                check=True,
+            )
 
         counts = {
             (workload, profiler, times): pool.submit(run, profiler, workload, times)

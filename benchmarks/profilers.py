@@ -46,7 +46,9 @@ def _ddtrace(scratch: str) -> None:
     """Its heap profiler alone: no tracer, no exporter thread, no upload."""
     os.environ["DD_PROFILING_HEAP_SAMPLE_SIZE"] = str(INTERVAL_BYTES)
     os.environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "false"
-    from ddtrace.profiling.collector.memalloc import MemoryCollector
+    from ddtrace.profiling.collector.memalloc import (  # type: ignore[import-not-found, unused-ignore]
+        MemoryCollector,
+    )
 
     MemoryCollector(heap_sample_size=INTERVAL_BYTES).start()
 

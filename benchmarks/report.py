@@ -156,6 +156,8 @@ def whole(documents: list[Document]) -> Table:
 OVERHEADS = (
     ("import, ms", "start", "light", "import_ms", 1),
     ("start, light, ms", "start", "light", "start_ms", 1),
+    ("import, the fastest, ms", "start", "light", "fastest_import_ms", 1),
+    ("start, light, the fastest, ms", "start", "light", "fastest_start_ms", 1),
     ("import and start, light, CPU ms", "start", "light", "cpu_ms", 1),
     ("import and start, standby, CPU ms", "start", "standby", "cpu_ms", 1),
     ("import alone, resident KiB", "start", "disabled", "rss_bytes", 1024),
