@@ -150,13 +150,19 @@ def test_a_command_that_reads_is_not_recorded_itself(cwd: Path) -> None:
 
 
 def test_a_forked_child_has_a_recording_of_its_own(cwd: Path) -> None:
-    code = "import os\nif os.fork() == 0: raise SystemExit\nos.wait()"
+    code = "import os\nif os.fork() == 0:\n    x = bytearray(20_000_000)\n    raise SystemExit\nos.wait()"
     done = fastalloc_run("-c", code, cwd=cwd)
     assert done.returncode == 0, done.stderr
     assert len(done.stderr.splitlines()) == 1, "only the parent says where its recording is"
     rows = recordings(cwd)
     assert len(rows) == 2
     assert {row["pid"] for row in rows} & {row["parent_pid"] for row in rows}
+
+
+def test_a_forked_child_that_leaves_at_once_leaves_no_recording(cwd: Path) -> None:
+    code = "import os\nif os.fork() == 0: os._exit(0)\nos.wait()"
+    assert fastalloc_run("-c", code, cwd=cwd).returncode == 0
+    assert len(recordings(cwd)) == 1
 
 
 def test_a_killed_program_leaves_its_recording(cwd: Path) -> None:

@@ -110,7 +110,7 @@ def test_functions_of_other_line_tables_are_the_same_function(
         name=recording.string("f"),
         file=recording.string("/app/f.py"),
         first_line=1,
-        reserved=77,
+        line_table_hash=77,
     )
     second = recording._append(Region.SITES, node=recording.node(0, again, 10), domain=Domain.OBJ)
     recording.live(size=1, site=first)

@@ -45,6 +45,17 @@ static inline PyThreadState *own_thread_state(void)
     return PyGILState_GetThisThreadState();
 }
 
+/* From 3.13 on a thread that waits for the lock of pending calls gives up the GIL meanwhile, which
+ * must not happen inside an allocation. */
+static inline int pending_call_may_detach(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked() != NULL;
+#else
+    return 0;
+#endif
+}
+
 static inline struct _PyInterpreterFrame *newest_frame(PyThreadState *state)
 {
 #if PY_VERSION_HEX >= 0x030d0000

@@ -3,6 +3,7 @@
  * PyMem_SetAllocator copies five words without a lock (before 3.13), and RAW is called without the
  * GIL. Since hooks and originals share their ctx, any mixture of the two that a thread may see works.
  */
+#include "cpython_frames.h"
 #include "hook_parts.h"
 
 #include <linux/membarrier.h>
@@ -197,9 +198,6 @@ void hooks_set_level(int level)
 
 void hooks_call_soon(int (*function)(void *))
 {
-#if PY_VERSION_HEX >= 0x030d0000
-    /* Waiting for the interpreter's lock would release the GIL, inside an allocation. */
-    if (PyThreadState_GetUnchecked()) return;
-#endif
+    if (pending_call_may_detach()) return;
     (void)Py_AddPendingCall(function, NULL); /* -1: too many wait; the next look asks again */
 }

@@ -66,7 +66,7 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
     int saved = errno;
     walk(&stack);
     usage_refresh(1000000000ull);
-    recording_settle(FA_SETTLE_NS);
+    recording_settle(sampler_bytes(fa_tls.slot) > FA_SETTLE_BYTES ? 0 : FA_SETTLE_NS);
     fa_lock();
     struct fa_thread *slot = fa_tls.slot;
     if (active() && slot != &fa_nobody && slot->generation == fa.generation) {
