@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=True, embedsignature=False
+# cython: language_level=3, binding=True, embedsignature=False, auto_pickle=False, autotestdict=False
 """The door to the C core: translates types and errors, and decides nothing.
 
 Not public: `fastalloc` offers what this module does under its own names.
@@ -78,11 +78,11 @@ def is_active():
 
 
 def state():
-    """The recording's header as far as `status` shows it; None before the first start."""
+    """The recording's header as far as `status` shows it; empty before the first start."""
     fa_settle()
     cdef const fa_header *header = fa_get_header()
     if header == NULL:
-        return None
+        return {}
     return {
         "recording": os.fsdecode(fa_recording_path()),
         "pid": header.pid,

@@ -46,9 +46,7 @@ OPTIONS = (
         "Mean bytes between samples; 1 records every allocation. Smaller is finer and slower. "
         "By default 524288 (64 KiB in aggressive mode, 1 in targeted mode).",
     ),
-    Option(
-        "max_frames", "count", 128, "Frames kept per stack, the leaf-most ones; 1 to 256."
-    ),
+    Option("max_frames", "count", 128, "Frames kept per stack, the leaf-most ones; 1 to 256."),
     Option(
         "dir",
         "directory",

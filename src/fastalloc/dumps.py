@@ -11,7 +11,9 @@ import time
 STATE_VERSION = 1
 
 
-def write(reason: str, state: dict[str, object], recording: bytes, status: dict[str, object]) -> str:
+def write(
+    reason: str, state: dict[str, object], recording: bytes, status: dict[str, object]
+) -> str:
     """Write the folder `dump-<pid>-<unix ms>` beside the recording; returns its path. OSError."""
     folder = os.path.dirname(str(state["recording"]))
     name = f"dump-{os.getpid()}-{int(time.time() * 1000)}"

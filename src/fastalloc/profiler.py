@@ -18,6 +18,8 @@ try:
 except ImportError as error:  # not compiled for this interpreter, or a second interpreter in it
     _core = None  # type: ignore[assignment]
     _core_missing = f"the compiled core cannot be loaded ({error})"
+    # The main interpreter's hooks see what a second one allocates: nothing is amiss there.
+    _in_subinterpreter = "interpreter" in str(error).lower()
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,8 +67,7 @@ class Status:
     hooks_displaced = False
 
     def __init__(self) -> None:
-        state = _core.state() if _core else None
-        self.__dict__.update(state or {})
+        self.__dict__.update(_core.state() if _core else {})
         self.options: dict[str, object] = _config.to_dict() if _config else {}
         self.sources: dict[str, str] = dict(_config.sources) if _config else {}
         self.limit_source = _limit_source
@@ -78,7 +79,10 @@ class Status:
 
     def to_dict(self) -> dict[str, object]:
         """All attributes, fit for JSON."""
-        return dict(self.__dict__)
+        names = [name for name, value in vars(Status).items() if type(value) in (bool, int, str)]
+        return {
+            name: getattr(self, name) for name in [*names, "options", "sources"] if name[0] != "_"
+        }
 
     def __repr__(self) -> str:
         return f"<fastalloc {self.mode}: {self.reason or self.recording}>"
@@ -157,7 +161,9 @@ def _json(value: object) -> str:
     if isinstance(value, int):
         return str(int(value))
     text = str(value).encode("utf-8", "replace").decode()
-    return '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in text) + '"'
+    return (
+        '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in text) + '"'
+    )
 
 
 def _program() -> str:
@@ -245,7 +251,7 @@ def enable(mode: str | None = None) -> None:
     What was alive before is not known any more: the live heap begins empty.
     """
     global _reason
-    if _core is None or _config is None or (_core.state() or {}).get("state") != "running":
+    if _core is None or _config is None or _core.state().get("state") != "running":
         start(mode)
     elif not _core.is_active():
         was, interval = _when_enabled
@@ -304,8 +310,7 @@ def write_dump(reason: str = "manual") -> str:
 
 
 def _require_recording() -> None:
-    state = _core.state() if _core else None
-    if not state or not state["recording"]:
+    if _core is None or not _core.state().get("recording"):
         raise RuntimeError(f"nothing is recorded ({_reason}); call fastalloc.start() first")
 
 
@@ -314,6 +319,9 @@ def autostart() -> None:
     is warned of."""
     global _reason
     if not os.environ.get("FASTALLOC_MODE") or _is_own_command():
+        return
+    if _core is None and _in_subinterpreter:
+        _reason = _core_missing
         return
     try:
         start()
