@@ -23,8 +23,8 @@ except ImportError as error:  # not compiled for this interpreter, or a second i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Mapping
-    from typing import Any, TypeVar
+    from collections.abc import Awaitable, Mapping
+    from typing import TypeVar
 
     from fastalloc.recording.snapshot import Snapshot
 
@@ -335,10 +335,10 @@ def _is_own_command() -> bool:
     words = sys.orig_argv
     if sys.argv and os.path.basename(sys.argv[0]) == "fastalloc":
         return True
-    return any(pair == ("-m", "fastalloc") for pair in zip(words, words[1:], strict=False))
+    return "-m" in words and words[words.index("-m") + 1 :][:1] == ["fastalloc"]
 
 
-def follow(coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
+def follow(coroutine: Awaitable[T]) -> Awaitable[T]:
     """What to await in place of `coroutine`, so that each of its steps counts for its own span.
 
     The coroutine itself wherever tasks are followed anyway: all event loops from Python 3.12 on,
@@ -347,10 +347,13 @@ def follow(coroutine: Coroutine[Any, Any, T]) -> Awaitable[T]:
     """
     if _core is None or sys.version_info >= (3, 12) or not _core.is_active():
         return coroutine
+    if not hasattr(coroutine, "send"):  # some other awaitable
+        return coroutine
     events = sys.modules.get("asyncio.events")
     base_events = sys.modules.get("asyncio.base_events")
     if events is None or base_events is None:
         return coroutine
     if isinstance(events._get_running_loop(), base_events.BaseEventLoop):
         return coroutine
-    return _core.Steps(coroutine)
+    followed: Awaitable[T] = _core.Steps(coroutine)
+    return followed

@@ -30,6 +30,8 @@ def scopes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     log: list[str] = []
     monkeypatch.setattr(fastalloc, "span", lambda name: Scope(log, "span", name), raising=False)
     monkeypatch.setattr(fastalloc, "phase", lambda name: Scope(log, "phase", name), raising=False)
-    serving = SimpleNamespace(serving=lambda: log.append("serving"))
+    serving = SimpleNamespace(
+        serving=lambda: log.append("serving"), follow=lambda awaitable: awaitable
+    )
     monkeypatch.setattr(fastalloc, "profiler", serving, raising=False)
     return log

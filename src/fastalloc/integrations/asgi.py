@@ -52,7 +52,7 @@ class ASGIMiddleware:
         with fastalloc.span(named or self._names.bounded(_name_of_path(scope))) as span:
             try:
                 with fastalloc.phase("app"):
-                    await self._app(scope, receive, send)
+                    await fastalloc.profiler.follow(self._app(scope, receive, send))
             finally:
                 route = None if named else _route_left_behind(scope, root)
                 if route:
