@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastalloc._core", reason="the core is not built")
 
-from tests.core.programs import Programs  # noqa: E402
+from tests.core.programs import Programs
 
 
 @pytest.fixture(scope="session")
