@@ -25,8 +25,8 @@ from benchmarks.profilers import PROFILERS
 from benchmarks.ratios import compare as ratio_of
 from benchmarks.workloads import WORKLOADS
 
-SLOW = 4
-"""Slow profilers do this many times less work in a round."""
+SLOW = 8
+"""Slow profilers take part in one of so many turns: their ratios are large, and need no more."""
 
 
 class Worker:
@@ -57,8 +57,6 @@ class Worker:
 
     def seconds(self, loops: int) -> float:
         """CPU seconds of one loop."""
-        if self.profiler.slow:
-            loops = max(1, loops // SLOW)
         self._write(f"{loops}\n")
         return float(self._answer()["seconds"]) / loops
 
@@ -95,7 +93,7 @@ def run(
     """Measure; after each workload gives the raw rounds of all so far, by workload and profiler."""
     measured: dict[str, object] = {}
     for workload in workloads:
-        seconds: dict[str, list[list[float]]] = {name: [] for name in profilers}
+        seconds: dict[str, list[list[float | None]]] = {name: [] for name in profilers}
         start_rss: dict[str, list[float]] = {name: [] for name in profilers}
         peak_rss: dict[str, list[float]] = {name: [] for name in profilers}
         loops = 0
@@ -108,13 +106,16 @@ def run(
                     )
                     for name in profilers
                 }
-                loops = loops or max(SLOW, round(round_seconds / workers["none"].seconds(SLOW)))
+                loops = loops or max(1, round(round_seconds / workers["none"].seconds(4)))
                 for name in profilers:
                     seconds[name].append([])
                 for turn in range(rounds):
                     first = (turn * 3 + launch) % len(profilers)
                     for name in (*profilers[first:], *profilers[:first]):
-                        seconds[name][-1].append(workers[name].seconds(loops))
+                        takes_part = turn % SLOW == 0 or not PROFILERS[name].slow
+                        seconds[name][-1].append(
+                            workers[name].seconds(loops) if takes_part else None
+                        )
                 for name, worker in workers.items():
                     start_rss[name].append(worker.start_rss_bytes)
                     peak_rss[name].append(worker.peak_rss_bytes())
@@ -127,7 +128,7 @@ def run(
         ratios = {name: ratio_of(rounds, seconds["none"]) for name, rounds in seconds.items()}
         print(
             f"{interpreter.label}: {workload}, {time.monotonic() - started:.0f} s: "
-            + ", ".join(f"{n} {r.median:.3f} ({r.quiet:.3f})" for n, r in ratios.items()),
+            + ", ".join(f"{n} {r.median:.3f}" for n, r in ratios.items()),
             file=sys.stderr,
             flush=True,
         )
@@ -154,9 +155,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--profilers", nargs="+", choices=PROFILERS, default=list(PROFILERS))
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument("--launches", type=int, default=5, help="new processes (default: 5)")
-    parser.add_argument("--rounds", type=int, default=20, help="rounds of a launch (default: 20)")
-    parser.add_argument("--seconds", type=float, default=0.05, help="of a round (default: 0.05)")
+    parser.add_argument("--launches", type=int, default=4, help="new processes (default: 4)")
+    parser.add_argument("--rounds", type=int, default=120, help="rounds of a launch (default: 120)")
+    parser.add_argument("--seconds", type=float, default=0.02, help="of a round (default: 0.02)")
     parser.add_argument("--cpu", type=int, help="pin all measured processes to this CPU")
     options = parser.parse_args(arguments)
     for python in options.python:

@@ -236,18 +236,40 @@ def _touched(recording: str) -> Answer:
                 data += int(words[1]) * 1024
             elif kind == "core" and words[0] == "Rss:":
                 code += int(words[1]) * 1024
-    tables = [
-        _resident(numbers[2 * i], numbers[2 * i + 1])
+    own = [
+        (numbers[2 * i], numbers[2 * i + 1])
         for i in range(count)
         if not any(low <= numbers[2 * i] < high for low, high in recordings)
     ]
+    sizes = [length for _, length in own]
+    tables = [_resident(address, length) for address, length in own]
     return {
         "recording_bytes": file,
         "tables_bytes": sum(tables),
         "data_bytes": data,
         "code_bytes": code - data,
         "tables": len(tables),
+        "by_region": _by_region(recording, *recordings[0]) if recordings else {},
+        "by_table": sorted(zip(sizes, tables, strict=True), reverse=True),
     }
+
+
+def _by_region(path: str, begin: int, end: int) -> Answer:
+    """Resident bytes of each region of the recording, and how many bytes of it are in use."""
+    from fastalloc.recording.layout import HEADER, Region
+
+    with open(path, "rb") as file:
+        header = file.read(HEADER.itemsize)
+    import numpy
+
+    regions = numpy.frombuffer(header, HEADER, 1)[0]["regions"]
+    found: Answer = {}
+    for region in Region:
+        place = regions[region]
+        length = int(place["stride"]) * int(place["capacity"])
+        used = min(int(place["used"]), int(place["capacity"])) * int(place["stride"])
+        found[region.name.lower()] = (_resident(begin + int(place["offset"]), length), used)
+    return found
 
 
 def _resident(address: int, length: int) -> int:

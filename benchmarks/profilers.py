@@ -13,7 +13,7 @@ INTERVAL_BYTES = 512 * 1024
 
 
 class Profiler:
-    """A row of the table. `slow` ones get a quarter of the loops."""
+    """A row of the table. `slow` ones get fewer rounds."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ PROFILERS = {
         Profiler("light", "fastalloc light, 512 KiB", _fastalloc("light")),
         Profiler("aggressive", "fastalloc aggressive, 64 KiB", _fastalloc("aggressive")),
         Profiler("ddtrace", "ddtrace heap, 512 KiB", _ddtrace, "ddtrace"),
-        Profiler("memray", "memray", _memray(), "memray"),
+        Profiler("memray", "memray", _memray(), "memray", slow=True),
         Profiler(
             "memray_python",
             "memray, Python allocators",

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-Rounds = Sequence[Sequence[float]]
-"""CPU seconds of one loop, by launch and round."""
+Rounds = Sequence[Sequence[float | None]]
+"""CPU seconds of one loop, by launch and round; None where the profiler did not take part."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,6 @@ class Ratio:
     median: float
     low: float  # first quartile
     high: float  # third quartile
-    quiet: float
-    """Of the 10th percentiles of both: what remains when the machine is busy with others."""
     by_launch: tuple[float, ...]
     """The median of each launch: what differs between them is where things lie in memory."""
 
@@ -31,20 +29,12 @@ class Ratio:
 def compare(rounds: Rounds, none: Rounds) -> Ratio:
     """Pair the rounds of a profiler with those of none."""
     launches = [
-        [mine / theirs for mine, theirs in zip(ours, base, strict=True)]
+        [mine / theirs for mine, theirs in zip(ours, base, strict=True) if mine and theirs]
         for ours, base in zip(rounds, none, strict=True)
     ]
     every = sorted(ratio for launch in launches for ratio in launch)
     low, median, high = statistics.quantiles(every, n=4, method="inclusive")
-    quiet = statistics.median(
-        tenth(ours) / tenth(base) for ours, base in zip(rounds, none, strict=True)
-    )
-    return Ratio(median, low, high, quiet, tuple(statistics.median(launch) for launch in launches))
-
-
-def tenth(values: Sequence[float]) -> float:
-    """The 10th percentile."""
-    return sorted(values)[len(values) // 10]
+    return Ratio(median, low, high, tuple(statistics.median(launch) for launch in launches))
 
 
 def geomean(values: Iterable[float]) -> float:

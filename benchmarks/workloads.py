@@ -136,7 +136,7 @@ def binary_trees() -> Work:
 def raytrace() -> Work:
     """Floats, small objects and method calls."""
     bench = _pyperformance("raytrace")
-    return lambda: bench.bench_raytrace(1, 24, 24, None)
+    return lambda: bench.bench_raytrace(1, 12, 12, None)
 
 
 def deltablue() -> Work:
