@@ -122,7 +122,8 @@ def test_answers_are_the_same_with_and_without(kind, shop, recordings, tmp_path)
             got.append(request(server.port, "GET", "/export/orders.csv", {}))
         answers.append([(status, strip(headers), body) for status, headers, body in got])
     assert answers[0] == answers[1]
-    assert len(list(recordings.iterdir())) == (3 if kind == "gunicorn" else 1)
+    # The master and its workers; one that never gets a request may never get a file.
+    assert len(list(recordings.iterdir())) in ((2, 3) if kind == "gunicorn" else (1,))
 
 
 def strip(headers) -> list[tuple[str, str]]:
