@@ -90,7 +90,7 @@ fastalloc.stop()
         assert_consistent(snapshot)
         assert snapshot.state == "stopped"
         assert set(snapshot.live[snapshot.live["size"] == 3000]["span_id"]) == {1}
-    assert list(of_child.events["kind"])[0] == "fork"
+    assert of_child.events["kind"][0] == "fork"
     assert of_child.events["a"][0] == parent["pid"]
     assert "fork" not in list(of_parent.events["kind"])
     # The child's counters start from zero: it made 70 blocks and little else.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 import fastalloc
@@ -103,8 +105,8 @@ fastalloc.stop()
     events = snapshot.events[snapshot.events["kind"] == "mode"]
     seen = [(modes[e["a"]], modes[e["b"]]) for e in events]
     assert len(seen) >= 60
-    assert all(after[0] == before[1] for before, after in zip(seen, seen[1:], strict=False))
-    assert {pair for pair in seen} >= {
+    assert all(after[0] == before[1] for before, after in pairwise(seen))
+    assert set(seen) >= {
         ("standby", "light"),
         ("light", "aggressive"),
         ("aggressive", "standby"),

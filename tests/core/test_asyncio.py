@@ -1,0 +1,464 @@
+"""A span counts its own steps, whatever runs between them on the event loop."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.core.programs import Programs
+from tests.core.test_scopes import PRELUDE, phases, records
+
+ASYNC = "import asyncio, sys, time\n" + PRELUDE
+
+
+def run(programs: Programs, body: str, runner: str = "asyncio.run(main())"):
+    """The snapshot after `main()` of the body has run."""
+    return programs.run(ASYNC + body + f"\n{runner}\nfastalloc.stop()\n").snapshot()
+
+
+def test_interleaved_tasks_each_count_their_own_steps(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def request(n):
+    with span(f"request {n % 10}"):
+        for i in range(5):
+            blocks(n % 10)
+            await asyncio.sleep(0)
+            with phase("query"):
+                blocks(1)
+                await asyncio.sleep(0.001 * (n % 3))
+                blocks(1)
+            await asyncio.sleep(0)
+async def main():
+    await asyncio.gather(*(request(n) for n in range(1000)))
+    blocks(7)
+""",
+    )
+    got = records(snapshot)
+    # The ring keeps the last thousand or so records; the phases' totals are complete.
+    assert all(set(found) == {5 * (int(name[-1]) + 2)} for name, found in got.items())
+    totals = {(str(p["span_name"]), str(p["name"])): int(p["bytes"]) for p in snapshot.phases}
+    for n in range(10):
+        # Python's own allocations for a hundred tasks add up to a block or two.
+        own = totals[f"request {n}", f"request {n}"] / 1_000_000
+        assert 100 * 5 * n <= own < 100 * 5 * n + 3
+        query = totals[f"request {n}", "query"] / 1_000_000
+        assert 100 * 5 * 2 <= query < 100 * 5 * 2 + 3
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_child_tasks_and_gather_count_for_the_span_that_made_them(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def child(n):
+    blocks(n)
+    await asyncio.sleep(0.01)
+    blocks(n)
+async def other():
+    with span("other"):
+        for _ in range(10):
+            blocks(1)
+            await asyncio.sleep(0.003)
+async def main():
+    noise = asyncio.create_task(other())
+    with span("parent"):
+        await asyncio.gather(child(1), child(2), asyncio.create_task(child(4)))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(child(8))
+        await asyncio.wait_for(child(16), 5)
+    await noise
+    blocks(3)
+""",
+    )
+    assert records(snapshot) == {"parent": [62], "other": [10]}
+
+
+def test_a_task_may_outlive_the_span_that_made_it(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def late():
+    await asyncio.sleep(0.02)
+    blocks(5)
+    kept.append(bytes(9_000_000))
+kept = []
+async def main():
+    with span("short"):
+        task = asyncio.create_task(late())
+        await asyncio.sleep(0)
+    blocks(7)
+    await task
+    blocks(11)
+""",
+    )
+    assert records(snapshot) == {"short": [0]}
+    assert phases(snapshot)["short", "short"] == 5 + 9
+    (held,) = [s for s in snapshot.spans if s["id"]]
+    assert held["name"] == "short" and not held["open"]
+    assert 9_000_000 <= held["live_bytes"] < 9_1_000_000
+
+
+def test_cancellation_and_timeouts_leave_the_span_where_they_strike(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def endless(name):
+    with span(name):
+        try:
+            while True:
+                blocks(1)
+                await asyncio.sleep(3600)
+        finally:
+            blocks(2)
+            await asyncio.sleep(0)
+            blocks(4)
+async def main():
+    tasks = [asyncio.create_task(endless(f"cancelled {i}")) for i in range(5)]
+    await asyncio.sleep(0)
+    for task in tasks: task.cancel()
+    blocks(8)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        async with asyncio.timeout(0.01):
+            await endless("timed out")
+    except TimeoutError:
+        blocks(16)
+    never = asyncio.create_task(endless("never run"))
+    never.cancel()
+    await asyncio.gather(never, return_exceptions=True)
+""",
+    )
+    assert records(snapshot) == {**{f"cancelled {i}": [7] for i in range(5)}, "timed out": [7]}
+
+
+def test_async_generators_and_context_managers_count_by_decorator(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+import contextlib
+@span("rows")
+async def rows(n):
+    for i in range(n):
+        blocks(1)
+        await asyncio.sleep(0)
+        got = yield i
+        if got: blocks(got)
+@contextlib.asynccontextmanager
+async def transaction():
+    with span("transaction"):
+        blocks(1)
+        await asyncio.sleep(0)
+        yield
+        blocks(2)
+async def noise():
+    with span("noise"):
+        for _ in range(30):
+            blocks(1)
+            await asyncio.sleep(0)
+async def main():
+    task = asyncio.create_task(noise())
+    with span("consumer"):
+        async for _ in rows(4):
+            blocks(16)
+            await asyncio.sleep(0)
+        generator = rows(5)
+        await generator.__anext__()
+        assert await generator.asend(100) == 1
+        await generator.aclose()
+        async with transaction():
+            blocks(32)
+    await task
+""",
+    )
+    got = records(snapshot)
+    assert got["rows"] == [4, 102]
+    assert got["noise"] == [30]
+    # A bare `with` around a yield lasts until the generator ends: the consumer's steps in between
+    # are the transaction's.
+    assert got["transaction"] == [1 + 32 + 2]
+    assert got["consumer"] == [4 * 16 + 4 + 102 + 35]
+
+
+def test_generators_count_by_decorator_and_pass_everything_on(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+@span("numbers")
+def numbers(n):
+    try:
+        for i in range(n):
+            blocks(1)
+            got = yield i
+            if got: blocks(got)
+    except KeyError:
+        blocks(50)
+        yield "caught"
+    finally:
+        blocks(100)
+    return "result"
+def whole():
+    return (yield from numbers(2))
+it = whole()
+assert next(it) == 0
+blocks(7)
+assert it.send(20) == 1
+try: next(it)
+except StopIteration as stop: assert stop.value == "result"
+it = numbers(3)
+next(it)
+assert it.throw(KeyError()) == "caught"
+it.close()
+it = numbers(3); next(it); del it
+a, b = numbers(2), numbers(2)
+assert list(zip(a, b)) == [(0, 0), (1, 1)]
+del a, b
+with span("consumer"):
+    for _ in numbers(3): blocks(1000)
+""",
+        runner="",
+    )
+    got = records(snapshot)
+    assert got["numbers"] == [2 + 20 + 100, 1 + 50 + 100, 101, 102, 102, 103]
+    assert got["consumer"] == [3000 + 103]
+
+
+def test_coroutine_functions_count_by_decorator(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+@span("fetch")
+async def fetch(n):
+    blocks(n)
+    await asyncio.sleep(0.001)
+    blocks(n)
+    return n
+async def main():
+    assert await asyncio.gather(*(fetch(n) for n in range(1, 9))) == list(range(1, 9))
+    assert asyncio.iscoroutinefunction(fetch) or sys.version_info >= (3, 14)
+""",
+    )
+    assert sorted(records(snapshot)["fetch"]) == [2 * n for n in range(1, 9)]
+
+
+@pytest.mark.xfail(strict=True, reason="a pool thread follows its context only at samples")
+def test_a_thread_asked_by_to_thread_counts_for_the_span_that_asked(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+def in_thread(n):
+    blocks(n)
+    time.sleep(0.005)
+    library_without_gil.churn(RAW, 1_000_000, n)
+async def request(n):
+    with span(f"request {n}"):
+        await asyncio.to_thread(in_thread, n)
+        blocks(1)
+async def main():
+    await asyncio.gather(*(request(n) for n in range(1, 9)))
+""",
+    )
+    assert records(snapshot) == {f"request {n}": [2 * n + 1] for n in range(1, 9)}
+
+
+@pytest.mark.xfail(
+    sys.version_info >= (3, 12), strict=True, reason="only tasks are followed, not callbacks"
+)
+def test_callbacks_count_for_the_span_they_were_scheduled_in(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def main():
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    with span("scheduling"):
+        loop.call_soon(blocks, 1)
+        loop.call_later(0.01, blocks, 2)
+        loop.call_later(0.02, done.set_result, None)
+    with span("waiting"):
+        await done
+        blocks(4)
+""",
+    )
+    assert records(snapshot)["waiting"] == [4]
+    assert phases(snapshot)["scheduling", "scheduling"] == 3
+
+
+def test_the_loop_itself_counts_for_the_process(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def main():
+    loop = asyncio.get_running_loop()
+    original = loop._run_once
+    loop.call_later(0.001, blocks, 2)
+    await asyncio.sleep(0.01)
+    with span("request"):
+        blocks(1)
+        await asyncio.sleep(0.01)
+    blocks(4)
+""",
+    )
+    assert records(snapshot) == {"request": [1]}
+    assert phases(snapshot)["", "startup"] == 6
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+@pytest.mark.xfail(strict=True, reason="the current task is swapped back before its context is")
+def test_eager_tasks_count_for_their_own_span(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def immediate(n):
+    with span(f"immediate {n}"):
+        blocks(n)
+async def request(n):
+    with span(f"eager {n}"):
+        blocks(n)
+        await asyncio.sleep(0.001)
+        blocks(n)
+        await asyncio.gather(immediate(n), immediate(n))
+async def main():
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    with span("outer"):
+        tasks = []
+        for n in range(1, 6):
+            tasks.append(asyncio.create_task(request(n)))
+            blocks(10)
+        await asyncio.gather(*tasks)
+        blocks(100)
+""",
+    )
+    got = records(snapshot)
+    for n in range(1, 6):
+        assert got[f"eager {n}"] == [4 * n]
+        assert got[f"immediate {n}"] == [n, n]
+    assert phases(snapshot)["outer", "outer"] == 150
+
+
+def test_several_loops_in_threads_do_not_disturb_each_other(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+async def request(thread, n):
+    with span(f"thread {thread}"):
+        for _ in range(5):
+            blocks(n)
+            await asyncio.sleep(0.0005)
+async def several(thread):
+    await asyncio.gather(*(request(thread, thread) for n in range(10)))
+threads = [threading.Thread(target=lambda i=i: asyncio.run(several(i))) for i in range(1, 5)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+""",
+        runner="",
+    )
+    assert records(snapshot) == {f"thread {i}": [5 * i] * 10 for i in range(1, 5)}
+
+
+def test_asyncio_imported_after_the_start_is_followed_as_well(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import sys
+        import fastalloc
+        fastalloc.start()
+        assert "asyncio" not in sys.modules
+        with fastalloc.span("before"): pass
+        import asyncio
+        from tests.core.inside import *
+        async def request(n):
+            with fastalloc.span(f"request {n}"):
+                for _ in range(3):
+                    library.churn(RAW, 1_000_000, n)
+                    await asyncio.sleep(0)
+        async def main():
+            await asyncio.gather(*(request(n) for n in range(1, 5)))
+        asyncio.run(main())
+        fastalloc.stop()
+        """
+    )
+    got = records(done.snapshot())
+    assert {k: v for k, v in got.items() if k != "before"} == {
+        f"request {n}": [3 * n] for n in range(1, 5)
+    }
+
+
+INTERLEAVED = """
+async def request(n):
+    with span(f"request {n}"):
+        for _ in range(5):
+            blocks(n)
+            await asyncio.sleep(0.001)
+async def main():
+    with span("outer"):
+        await asyncio.gather(*(asyncio.create_task(request(n)) for n in range(1, 9)))
+        blocks(100)
+"""
+
+
+@pytest.mark.xfail(
+    sys.version_info < (3, 12),
+    strict=True,
+    reason="before 3.12 only asyncio's own handles are followed",
+)
+def test_uvloop_is_followed_as_well(programs: Programs) -> None:
+    pytest.importorskip("uvloop")
+    snapshot = run(programs, "import uvloop\n" + INTERLEAVED, runner="uvloop.run(main())")
+    got = records(snapshot)
+    assert {name: found for name, found in got.items() if name != "outer"} == {
+        f"request {n}": [5 * n] for n in range(1, 9)
+    }
+    assert phases(snapshot)["outer", "outer"] == 100
+
+
+def test_greenlets_count_for_the_span_they_are_in(programs: Programs) -> None:
+    pytest.importorskip("greenlet")
+    snapshot = run(
+        programs,
+        """
+import greenlet
+def request(n):
+    with span(f"greenlet {n}"):
+        for _ in range(4):
+            blocks(n)
+            hub.switch()
+            with phase("inner"):
+                blocks(1)
+                hub.switch()
+hub = greenlet.getcurrent()
+with span("hub"):
+    running = [greenlet.greenlet(request) for _ in range(1, 9)]
+    for n, each in enumerate(running, 1): each.switch(n)
+    while running:
+        blocks(1)
+        running = [each for each in running if not each.dead]
+        for each in running: each.switch()
+assert greenlet.gettrace() is not None
+""",
+        runner="",
+    )
+    got = records(snapshot)
+    hub = got.pop("hub")
+    assert got == {f"greenlet {n}": [4 * n + 4] for n in range(1, 9)}
+    assert hub == [9]
+
+
+def test_greenlets_own_tracer_stays_called(programs: Programs) -> None:
+    pytest.importorskip("greenlet")
+    done = programs.run(
+        """
+        import greenlet
+        import fastalloc
+        from tests.core.inside import answer
+        seen = []
+        greenlet.settrace(lambda event, switched: seen.append(event))
+        fastalloc.start()
+        with fastalloc.span("first"): pass
+        other = greenlet.greenlet(lambda: None)
+        other.switch()
+        answer(seen=seen)
+        """
+    )
+    assert done.answer["seen"] == ["switch", "switch"]

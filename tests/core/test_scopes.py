@@ -1,0 +1,451 @@
+"""Spans and phases: nesting, names, attributes, and odd ways to leave them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.core.programs import Programs
+
+# A block of this many bytes is far larger than what Python itself allocates around it, so that the
+# number of blocks of a span can be told from its exact bytes.
+BLOCK = 1_000_000
+PRELUDE = """
+import contextvars, threading
+import fastalloc
+from fastalloc import span, phase, checkpoint
+from tests.core.inside import *
+def blocks(count): library.churn(RAW, 1_000_000, count)
+fastalloc.start()
+"""
+
+
+def of_blocks(size: int) -> int:
+    """How many blocks are in `size` bytes; what Python allocated besides must be small."""
+    count, rest = divmod(int(size), BLOCK)
+    assert rest < BLOCK // 2, f"{rest} bytes that no block explains"
+    return count
+
+
+def run(programs: Programs, body: str):
+    """The snapshot that the program leaves."""
+    return programs.run(PRELUDE + body + "\nfastalloc.stop()\n").snapshot()
+
+
+def records(snapshot, kind: str = "span") -> dict[str, list[int]]:
+    """Blocks of each finished span (or phase) by name, in the order of their ends."""
+    found: dict[str, list[int]] = {}
+    for record in snapshot.records[snapshot.records["kind"] == kind]:
+        found.setdefault(str(record["name"]), []).append(of_blocks(record["bytes"]))
+    return found
+
+
+def phases(snapshot, of=of_blocks) -> dict[tuple[str, str], int]:
+    """Blocks by (span name, phase name)."""
+    return {
+        (str(p["span_name"]), str(p["name"])): of(p["bytes"]) for p in snapshot.phases if p["name"]
+    }
+
+
+def test_phases_nest_in_spans_and_each_counts_its_own(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+blocks(1)
+with span("request"):
+    blocks(2)
+    with phase("query"):
+        blocks(4)
+        with phase("parse"):
+            blocks(8)
+        blocks(16)
+    with phase("query"):
+        blocks(32)
+    blocks(64)
+with phase("alone"):
+    blocks(128)
+blocks(256)
+""",
+    )
+    # The span's own steps, and what is nested in it.
+    assert records(snapshot) == {"request": [2 + 4 + 8 + 16 + 32 + 64]}
+    assert records(snapshot, "phase") == {"parse": [8], "query": [4 + 8 + 16, 32], "alone": [128]}
+    assert phases(snapshot) == {
+        ("", "startup"): 1 + 256,
+        ("request", "request"): 2 + 64,
+        ("request", "query"): 4 + 16 + 32,
+        ("request", "parse"): 8,
+        ("", "alone"): 128,
+    }
+    entered = {str(p["name"]): int(p["entered"]) for p in snapshot.phases if p["name"]}
+    assert entered["query"] == 2 and entered["request"] == 1
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_a_span_in_a_span_is_its_child_and_counts_for_itself(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+kept = []
+with span("outer"):
+    blocks(1)
+    with span("inner"):
+        blocks(2)
+        kept.append(bytes(8_000_000))
+    kept.append(bytes(8_000_000))
+    blocks(4)
+""",
+    )
+    assert records(snapshot) == {"inner": [2 + 8], "outer": [1 + 4 + 8 + 10]}
+    spans = {str(s["name"]): s for s in snapshot.spans if s["id"]}
+    assert spans["inner"]["parent_id"] == spans["outer"]["id"] == 1
+    assert of_blocks(spans["inner"]["bytes"]) == 10  # own steps only
+    assert of_blocks(spans["outer"]["bytes"]) == 13
+    for name in ("inner", "outer"):
+        assert 8_000_000 <= spans[name]["live_bytes"] < 8_100_000
+        assert not spans[name]["open"]
+
+
+def test_an_exception_leaves_a_span_as_the_end_does(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+try:
+    with span("failing"):
+        with phase("inner"):
+            blocks(1)
+            raise ValueError
+except ValueError:
+    blocks(2)
+""",
+    )
+    assert records(snapshot) == {"failing": [1]}
+    assert phases(snapshot)["", "startup"] == 2
+
+
+def test_one_span_object_serves_again_and_within_itself(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+again = span("again")
+for n in (1, 2):
+    with again:
+        blocks(n)
+        first = again.id
+def recurse(n):
+    with again:
+        blocks(1)
+        if n: recurse(n - 1)
+recurse(4)
+""",
+    )
+    assert records(snapshot) == {"again": [1, 2, 5]}
+
+
+def test_decorators_make_a_new_span_at_each_call(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+@span("job", kind="nightly")
+def job(n):
+    "what it does"
+    blocks(1)
+    if n: return job(n - 1)
+    return "done"
+assert job(2) == "done" and job.__name__ == "job" and job.__doc__ == "what it does"
+@phase("step")
+def step(): blocks(3)
+with span("outer"): step()
+class Service:
+    @span("method")
+    def method(self, n): blocks(n); return self
+    @classmethod
+    @span("of class")
+    def of_class(cls): blocks(7)
+assert isinstance(Service().method(5), Service)
+Service.of_class()
+""",
+    )
+    got = records(snapshot)
+    assert got["job"] == [1, 2, 3]
+    assert got["outer"] == [3] and got["method"] == [5] and got["of class"] == [7]
+    assert phases(snapshot)["outer", "step"] == 3
+
+
+def test_renaming_moves_what_follows_and_the_record(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+with span("unrouted") as current:
+    blocks(1)
+    current.rename("GET /orders/{id}/")
+    blocks(2)
+    with phase("query"): blocks(4)
+current.rename("too late")
+""",
+    )
+    assert records(snapshot) == {"GET /orders/{id}/": [7]}
+    got = phases(snapshot)
+    assert got["unrouted", "unrouted"] == 1
+    assert got["GET /orders/{id}/", "GET /orders/{id}/"] == 2
+    assert got["GET /orders/{id}/", "query"] == 4
+
+
+def test_attributes_are_cut_at_127_bytes_between_characters(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        r"""
+class Rude:
+    def __str__(self): raise RuntimeError
+    __repr__ = __format__ = __str__
+kept = []
+for attributes in (
+    {"user": 3, "title": "x y"}, {"a": "é" * 100}, {"ab": "é" * 100}, {"a": "\U0001f40d" * 100},
+    {"abc": "\U0001f40d" * 100}, {"a": "b" * 125}, {"a": "b" * 126}, {}, {"bad": "\udcff"},
+    {"rude": Rude()},
+):
+    with span("with attributes", **attributes):
+        kept.append(bytes(9_000_000))
+""",
+    )
+    shown = [str(s["attributes"]) for s in snapshot.spans if s["id"]]
+    assert shown[0] == "user=3 title=x y"
+    assert shown[1] == "a=" + "é" * 62 and shown[2] == "ab=" + "é" * 62
+    assert shown[3] == "a=" + "\U0001f40d" * 31 and shown[4] == "abc=" + "\U0001f40d" * 30
+    assert shown[5] == "a=" + "b" * 125 and shown[6] == "a=" + "b" * 125
+    assert shown[7] == "" and shown[8].startswith("bad=")
+    assert len(shown) == 10
+    assert max(len(text.encode()) for text in shown) <= 127
+
+
+@pytest.mark.xfail(strict=True, reason="`name` is not positional-only")
+def test_an_attribute_may_be_called_name_or_self(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+with span("request", name="x", self="y"):
+    kept = bytes(9_000_000)
+""",
+    )
+    assert [str(s["attributes"]) for s in snapshot.spans if s["id"]] == ["name=x self=y"]
+
+
+def test_names_may_be_any_object_and_never_raise(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        r"""
+for name in ("", "nul\0inside", "\udcff", "é" * 40_000, 7, None, b"bytes"):
+    with span(name): blocks(1)
+    with phase(name): pass
+    checkpoint(name)
+""",
+    )
+    assert len(snapshot.records) >= 12
+    assert snapshot.consistent
+
+
+def test_spans_in_threads_count_for_their_own_thread(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+def work(index):
+    for _ in range(20):
+        with span(f"thread {index}"):
+            blocks(index)
+            with phase("inner"):
+                library_without_gil.churn(RAW, 1_000_000, 1)
+threads = [threading.Thread(target=work, args=(i,)) for i in range(1, 7)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+""",
+    )
+    assert records(snapshot) == {f"thread {i}": [i + 1] * 20 for i in range(1, 7)}
+
+
+def test_a_span_left_in_another_context_or_thread_is_closed_all_the_same(
+    programs: Programs,
+) -> None:
+    snapshot = run(
+        programs,
+        """
+opened = span("crossing")
+contextvars.copy_context().run(opened.__enter__)
+blocks(1)  # the context it was opened in is left: this is the process's
+opened.__exit__(None, None, None)
+blocks(2)
+def enter(): other.__enter__(); blocks(4)
+other = span("by thread")
+thread = threading.Thread(target=enter); thread.start(); thread.join()
+blocks(8)
+other.__exit__(None, None, None)
+with span("sound"): blocks(16)
+first = span("first"); second = span("second")
+first.__enter__(); blocks(32); second.__enter__(); blocks(64)
+first.__exit__(None, None, None); blocks(128); second.__exit__(None, None, None)  # crosswise
+with span("still sound"): blocks(256)
+""",
+    )
+    got = records(snapshot)
+    assert set(got) == {"crossing", "by thread", "sound", "first", "second", "still sound"}
+    assert got["by thread"] == [4]
+    assert got["sound"] == [16] and got["still sound"] == [256]
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_scopes_from_an_earlier_recording_or_after_stop_do_nothing(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+old = span("old")
+old.__enter__()
+with span("held"):
+    fastalloc.stop()
+    with span("unheard"), phase("unheard"): blocks(1)
+    checkpoint("unheard")
+    old.rename("unheard")
+    fastalloc.start()
+    old.rename("unheard")
+    blocks(2)
+    with span("new") as new:
+        blocks(4)
+        assert new.id == 1, new.id
+old.__exit__(None, None, None)
+blocks(8)
+del old, new
+with span("last"): blocks(16)
+fastalloc.disable()
+with span("disabled"): blocks(32)
+fastalloc.enable()
+""",
+    )
+    assert records(snapshot) == {"new": [4], "last": [16]}
+    assert phases(snapshot)["", "startup"] in (10, 42)
+    names = [str(name) for name in snapshot.phases["span_name"]]
+    assert not {"old", "unheard", "held", "disabled"} & set(names)
+
+
+def test_thousands_of_spans_may_be_open_at_once(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+opened = []
+def open_one(i):
+    each = span("many")
+    each.__enter__()
+    blocks(1)
+    opened.append(each)
+for i in range(4000):
+    contextvars.copy_context().run(open_one, i)
+with span("after"): blocks(1)
+for each in opened: each.__exit__(None, None, None)
+opened.clear()
+for i in range(20_000):
+    with span("more"): pass
+with span("last"): blocks(3)
+""",
+    )
+    assert snapshot.losses["spans"] == 0
+    many = [p for p in snapshot.phases if p["span_name"] == "many"]
+    assert [int(p["entered"]) for p in many] == [4000]
+    assert records(snapshot)["last"] == [3]
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_more_spans_than_the_table_holds_are_counted_as_lost_and_harmless(
+    programs: Programs,
+) -> None:
+    snapshot = run(
+        programs,
+        """
+kept, opened = [], []
+def open_one(i):
+    each = span(f"name {i}")
+    each.__enter__()
+    opened.append(each)
+for i in range(9000):
+    contextvars.copy_context().run(open_one, i)
+assert any(each.id == 0 for each in opened)
+for each in opened: each.__exit__(None, None, None)
+opened.clear()
+with span("last"): blocks(3)
+""",
+    )
+    assert snapshot.losses["spans"] > 4000
+    assert snapshot.records["span_id"][-1] > 0
+    assert of_blocks(snapshot.records["bytes"][-1]) == 3
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_names_made_up_without_end_do_not_blind_the_recorder(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+for i in range(60_000):
+    with span(f"GET /orders/{i}/"): pass
+    with phase(f"phase {i}"): pass
+    checkpoint(f"checkpoint {i}")
+def unheard_of(): return bytes(9_000_000)
+kept = unheard_of()
+with span("after all"): blocks(1)
+""",
+    )
+    largest = snapshot.live[snapshot.live["size"].argmax()]
+    assert snapshot.stack(int(largest["site"]))[0].function == "unheard_of"
+    assert snapshot.records["kind"][-1] == "span"
+
+
+def test_checkpoints_carry_the_spans_counters_so_far(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+checkpoint("outside")
+with span("request") as request:
+    blocks(3)
+    checkpoint("first")
+    with phase("render"):
+        blocks(4)
+    checkpoint("second")
+""",
+    )
+    rows = snapshot.checkpoints
+    assert list(rows["name"]) == ["outside", "first", "second"]
+    assert list(rows["span_name"]) == ["", "request", "request"]
+    assert [of_blocks(size) for size in rows["bytes"][1:]] == [3, 7]
+    assert (rows["rss_bytes"] > 1_000_000).all()
+    assert list(rows["time_ns"]) == sorted(rows["time_ns"])
+    assert rows["thread"][0] == "MainThread"
+
+
+def test_samples_name_the_span_and_phase_they_were_made_in(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+kept = []
+with span("a"):
+    kept.append(bytes(9_000_001))
+    with phase("p"):
+        kept.append(bytes(9_000_002))
+with phase("q"):
+    kept.append(bytes(9_000_003))
+kept.append(bytes(9_000_004))
+""",
+    )
+    found = {}
+    for sample in snapshot.live:
+        if sample["size"] > 9_000_000:
+            where = snapshot.phases[int(sample["phase"])]
+            named = snapshot.spans[int(sample["span"])]["name"] if sample["span"] else ""
+            found[int(sample["size"]) - 9_000_033] = str(named), str(where["name"])
+    assert found == {1: ("a", "a"), 2: ("a", "p"), 3: ("", "q"), 4: ("", "startup")}
+
+
+@pytest.mark.parametrize("mode", ["standby", "light", "aggressive"])
+def test_spans_count_in_every_mode_what_its_hooks_see(programs: Programs, mode: str) -> None:
+    snapshot = run(
+        programs,
+        f"""
+fastalloc.configure({{"mode": {mode!r}}})
+with span("request"):
+    blocks(5)
+""",
+    )
+    assert records(snapshot) == {"request": [5]}
