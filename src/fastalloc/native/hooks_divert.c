@@ -42,20 +42,24 @@ static NOINLINE void *raw_allocate_slow(size_t count, size_t size, int zeroed)
     return block;
 }
 
+static NOINLINE void *raw_failed(size_t n)
+{
+    sample_failed(n, fa_tls.domain);
+    return NULL;
+}
+
 static void *raw_malloc(void *ctx, size_t n)
 {
     if (count_allocation(n)) return raw_allocate_slow(1, n, 0);
     void *block = original[FA_DOMAIN_RAW].malloc(ctx, n);
-    if (UNLIKELY(!block)) sample_failed(n, fa_tls.domain);
-    return block;
+    return LIKELY(block) ? block : raw_failed(n);
 }
 
 static void *raw_calloc(void *ctx, size_t count, size_t size)
 {
     if (count_allocation(count * size)) return raw_allocate_slow(count, size, 1);
     void *block = original[FA_DOMAIN_RAW].calloc(ctx, count, size);
-    if (UNLIKELY(!block)) sample_failed(count * size, fa_tls.domain);
-    return block;
+    return LIKELY(block) ? block : raw_failed(count * size);
 }
 
 static void *raw_realloc(void *ctx, void *block, size_t n)
@@ -144,9 +148,11 @@ static inline void *small_realloc(void *ctx, void *block, size_t n, int domain)
         sample_take(moved, n, interval, domain);
         return moved;
     }
-    struct suspended was = suspend(FA_NESTED_PASS, 0);
+    /* The slot stays: of RAW's hooks only realloc can run below, and it looks at `nested` itself.
+     * (Where pymalloc can get no arena it falls back on RAW malloc, which then counts again.) */
+    fa_tls.nested = FA_NESTED_PASS;
     void *moved = original[domain].realloc(ctx, block, n);
-    resume(was);
+    fa_tls.nested = FA_NESTED_NO;
     return moved;
 }
 
