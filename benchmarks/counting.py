@@ -11,15 +11,9 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from benchmarks.interpreters import ROOT, environment
+from benchmarks.interpreters import ROOT, compile_extension, environment
 
 TIMES = 400_000
-COMPILE = """
-import subprocess, sys, sysconfig
-get = sysconfig.get_config_var
-subprocess.run([*get("CC").split(), "-O2", "-fPIC", "-shared", "-I" + sysconfig.get_path("include"),
-    sys.argv[1], "-o", sys.argv[2] + "/churn" + get("EXT_SUFFIX")], check=True)
-"""
 # Modes differ only after the heap was brought into its shape: whether a block lies in the first or
 # the second part of its arena alone makes 4 instructions.
 CHURN = """
@@ -58,14 +52,6 @@ def missing() -> str:
     return ""
 
 
-def compile_churn(python: Path, folder: Path) -> None:
-    """The loop as an extension of `python`."""
-    source = Path(__file__).parent / "churn.c"
-    subprocess.run(
-        [str(python), "-c", COMPILE, str(source), str(folder)], check=True, env=environment()
-    )
-
-
 def count(command: list[str]) -> int:
     """Instructions that a command executes in all."""
     done = subprocess.run(
@@ -98,7 +84,7 @@ def pair_instructions(
         tempfile.TemporaryDirectory() as scratch,
         ThreadPoolExecutor(jobs or os.cpu_count()) as pool,
     ):
-        compile_churn(python, Path(scratch))
+        compile_extension(python, "churn", scratch)
 
         def run(mode: str, case: str, times: int) -> int:
             arguments = [scratch, mode, scratch, *map(str, CASES[case]), str(times)]

@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--profilers",
         nargs="+",
         choices=PROFILERS,
-        default=["none", "standby", "light", "ddtrace"],
+        default=["none", "forward", "standby", "light", "ddtrace"],
         help="for whole workloads",
     )
     options = parser.parse_args(arguments)

@@ -28,6 +28,15 @@ PEERS = ("memray", "ddtrace")
 # What could change what is measured, and belongs to the caller's shell, not to the benchmark.
 FOREIGN = ("PYTHON", "FASTALLOC_", "DD_", "LD_PRELOAD", "MALLOC_", "GLIBC_TUNABLES")
 
+# `python -c COMPILE source folder`
+COMPILE = """
+import pathlib, subprocess, sys, sysconfig
+get, source = sysconfig.get_config_var, pathlib.Path(sys.argv[1])
+target = pathlib.Path(sys.argv[2]) / (source.stem + get("EXT_SUFFIX"))
+flags = ["-O2", "-fPIC", "-shared", "-I" + sysconfig.get_path("include")]
+subprocess.run([*get("CC").split(), *flags, str(source), "-o", str(target)], check=True)
+"""
+
 DESCRIBE = """
 import json, os, platform, sys, sysconfig
 arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
@@ -117,8 +126,18 @@ def prepare(python: str | Path, peers: Iterable[str] = PEERS) -> Interpreter:
             interpreter.missing.append(peer)
             _say(f"{interpreter.label}: {peer} cannot be installed here; its rows will be missing")
     _install_fastalloc(interpreter)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    if not any(site.glob("forward.*")):
+        compile_extension(interpreter.python, "forward", site)
     interpreter.packages = versions(interpreter.python)
     return interpreter
+
+
+def compile_extension(python: Path, name: str, folder: str | Path) -> None:
+    """Compile benchmarks/<name>.c as an extension of `python`, into `folder`."""
+    source = Path(__file__).parent / f"{name}.c"
+    command = [str(python), "-c", COMPILE, str(source), str(folder)]
+    subprocess.run(command, check=True, env=environment())
 
 
 def versions(python: Path) -> dict[str, str]:

@@ -42,6 +42,17 @@ def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
     return start
 
 
+def _forward(small_frees_stay: bool) -> Callable[[str], None]:
+    """Hooks that do nothing: the floor, see forward.c."""
+
+    def start(scratch: str) -> None:
+        import forward  # type: ignore[import-not-found, unused-ignore]
+
+        forward.install(small_frees_stay)
+
+    return start
+
+
 def _ddtrace(scratch: str) -> None:
     """Its heap profiler alone: no tracer, no exporter thread, no upload."""
     os.environ["DD_PROFILING_HEAP_SAMPLE_SIZE"] = str(INTERVAL_BYTES)
@@ -77,6 +88,8 @@ PROFILERS = {
     for profiler in (
         Profiler("none", "none", _none),
         Profiler("control", "none, again (the noise)", _none),
+        Profiler("forward", "hooks as ours that only forward", _forward(True)),
+        Profiler("forward_all", "hooks on all that only forward", _forward(False)),
         Profiler("disabled", "fastalloc disabled (imported)", _fastalloc("disabled")),
         Profiler("standby", "fastalloc standby", _fastalloc("standby")),
         Profiler("light", "fastalloc light, 512 KiB", _fastalloc("light")),
