@@ -71,9 +71,8 @@ types: build ## mypy, strict; the core's stub against the compiled core
 	if test -f src/fastalloc/_core.pyi; then $(BIN)/stubtest fastalloc._core; fi
 
 .PHONY: bench
-bench: build ## the benchmarks
-	@if test -f benchmarks/__main__.py; then $(BIN)/python -m benchmarks $(ARGS); \
-	else echo "not yet in this version: benchmarks" >&2; exit 1; fi
+bench: build ## what it costs, beside other profilers; ARGS="compare --help" for parts of it
+	$(BIN)/python -m benchmarks $(if $(ARGS),$(ARGS),all)
 
 .PHONY: docs
 docs: build ## check that the docs name every command and option
