@@ -130,7 +130,7 @@ cdef class Scope:
     cdef Scope outer
     cdef object token
 
-    def __cinit__(self, name, *args, **kwargs):
+    def __cinit__(self, name, /, *args, **kwargs):
         self.name = name if type(name) is str else str(name)
 
     cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
@@ -195,7 +195,7 @@ cdef class Span(Scope):
     """See fastalloc.span."""
     cdef readonly dict attributes
 
-    def __cinit__(self, name, **attributes):
+    def __cinit__(self, name, /, **attributes):
         self.attributes = attributes
 
     @property
@@ -272,6 +272,15 @@ def follow_context(*args):
     fa_follow_context()
 
 
+cdef object _original_handle_run = None
+
+
+def set_handle_run(original):
+    """What run_handle calls: asyncio.Handle._run as it was."""
+    global _original_handle_run
+    _original_handle_run = original
+
+
 def run_in_scope(context, function, *args):
     """function(*args), which enters `context` (a Context), counted for the scope that it names."""
     cdef Scope scope = <Scope>context.get(_scope_variable)
@@ -280,6 +289,11 @@ def run_in_scope(context, function, *args):
         return function(*args)
     finally:
         fa_step_end(step)
+
+
+def run_handle(self):
+    """asyncio.Handle._run, counted for the scope that the handle's context names."""
+    return run_in_scope(self._context, _original_handle_run, self)
 
 
 cdef class Steps:

@@ -12,12 +12,12 @@ class Scope:
 
     name: str
 
-    def __new__(cls, name: object, *args: object, **kwargs: object) -> Any:
+    def __new__(cls, name: object, /, *args: object, **kwargs: object) -> Any:
         scope = super().__new__(cls)
         scope.name = str(name)
         return scope
 
-    def __init__(self, name: object, **attributes: object) -> None:
+    def __init__(self, name: object, /, **attributes: object) -> None:
         pass
 
     def __enter__(self) -> Any:
@@ -39,7 +39,7 @@ class Span(Scope):
     attributes: dict[str, object]
     id = 0
 
-    def __init__(self, name: object, **attributes: object) -> None:
+    def __init__(self, name: object, /, **attributes: object) -> None:
         self.attributes = attributes
 
     def rename(self, name: object) -> None:

@@ -3,16 +3,18 @@
 A scope (an open span or phase) belongs to a context (`contextvars`). Whatever switches contexts on
 a thread must be told to the core, so that each allocation counts for the right scope:
 
-- asyncio's tasks: a dict watcher on asyncio's note of running tasks (3.12 on); on 3.11 the event
-  loop's handles are wrapped.
+- asyncio: what its own event loops run is wrapped (`Handle._run`), callbacks and tasks alike; the
+  tasks of any loop are told by a dict watcher on asyncio's note of running tasks (3.12 on).
 - greenlets: greenlet's own trace function.
-- whatever else runs code in another context (a thread pool): each sample reads the running context
+- thread pools: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped.
+- whatever else runs code in another context: each sample reads the running context
   itself, so samples are right, and the exact counters catch up at the next sample.
 """
 
 from __future__ import annotations
 
 import sys
+from contextvars import Context
 
 try:
     from fastalloc import _core
@@ -170,32 +172,61 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.asyncio_watched = False
-        self.traced_threads: Any = None
+        self.executors_watched = False
 
     def __call__(self) -> bool:
         modules = sys.modules
         if not self.asyncio_watched and "asyncio.events" in modules and "asyncio.tasks" in modules:
             self.asyncio_watched = True
             _watch_asyncio(modules["asyncio.events"], modules["asyncio.tasks"])
+        if not self.executors_watched and "concurrent.futures.thread" in modules:
+            self.executors_watched = True
+            _watch_executors(modules["concurrent.futures.thread"])
         if "greenlet" in modules:
             _trace_greenlets(modules["greenlet"])
         return False
 
 
 def _watch_asyncio(events: Any, tasks: Any) -> None:
+    """The note of running tasks tells of all tasks, whatever loop drives them (3.12 on); handles tell
+    of all that asyncio's own loops run, callbacks too."""
     running = getattr(tasks, "_current_tasks", None)
-    if type(running) is dict and _core.watch_tasks(running):
-        return
+    if type(running) is dict:
+        _core.watch_tasks(running)
     handle = events.Handle
-    original = handle._run
-    if getattr(original, "fastalloc_wrapped", False):
+    if handle._run is not _core.run_handle:
+        _core.set_handle_run(handle._run)
+        handle._run = _core.run_handle
+    import concurrent.futures.thread  # noqa: F401  (asyncio would import it at the first use)
+
+
+def _watch_executors(thread: Any) -> None:
+    """`asyncio.to_thread` and asgiref's `sync_to_async` hand a thread pool a call of `Context.run`."""
+    item: Any = getattr(thread, "_WorkItem", None)
+    original: Any = getattr(item, "run", None)
+    if original is None or getattr(original, "fastalloc_wrapped", False):
         return
 
-    def _run(self: Any) -> Any:
-        return _core.run_in_scope(self._context, original, self)
+    def run(self: Any) -> None:
+        context = _context_run_by(self)
+        if context is None:
+            original(self)
+        else:
+            _core.run_in_scope(context, original, self)
 
-    _run.fastalloc_wrapped = True  # type: ignore[attr-defined]
-    handle._run = _run
+    run.fastalloc_wrapped = True  # type: ignore[attr-defined]
+    item.run = run
+
+
+def _context_run_by(item: Any) -> Any:
+    """The Context whose `run` is what a work item calls, or is handed to what it calls."""
+    call = getattr(item, "fn", None)
+    words = (getattr(call, "func", call), *getattr(call, "args", ()), *getattr(item, "args", ()))
+    for word in words:
+        owner = getattr(word, "__self__", None)
+        if type(owner) is Context and word.__name__ == "run":
+            return owner
+    return None
 
 
 def _trace_greenlets(greenlet: Any) -> None:

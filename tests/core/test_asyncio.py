@@ -243,7 +243,6 @@ async def main():
     assert sorted(records(snapshot)["fetch"]) == [2 * n for n in range(1, 9)]
 
 
-@pytest.mark.xfail(strict=True, reason="a pool thread follows its context only at samples")
 def test_a_thread_asked_by_to_thread_counts_for_the_span_that_asked(programs: Programs) -> None:
     snapshot = run(
         programs,
@@ -263,9 +262,6 @@ async def main():
     assert records(snapshot) == {f"request {n}": [2 * n + 1] for n in range(1, 9)}
 
 
-@pytest.mark.xfail(
-    sys.version_info >= (3, 12), strict=True, reason="only tasks are followed, not callbacks"
-)
 def test_callbacks_count_for_the_span_they_were_scheduled_in(programs: Programs) -> None:
     snapshot = run(
         programs,
@@ -306,7 +302,6 @@ async def main():
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
-@pytest.mark.xfail(strict=True, reason="the current task is swapped back before its context is")
 def test_eager_tasks_count_for_their_own_span(programs: Programs) -> None:
     snapshot = run(
         programs,

@@ -217,7 +217,6 @@ for attributes in (
     assert max(len(text.encode()) for text in shown) <= 127
 
 
-@pytest.mark.xfail(strict=True, reason="`name` is not positional-only")
 def test_an_attribute_may_be_called_name_or_self(programs: Programs) -> None:
     snapshot = run(
         programs,

@@ -68,6 +68,9 @@ void fa_follow_context(void); /* to the scope that the running context names */
  * suspended, and the thread goes back to what it was in before. */
 void fa_task_enter(void);
 void fa_task_leave(void);
+/* A task goes on in `scope`, its context being about to be entered again. */
+void fa_task_resume(fa_scope scope);
+fa_scope fa_present_scope(void); /* that the calling thread counts for */
 /* The same for a step whose context is about to be entered. */
 struct fa_step {
     fa_scope outer;

@@ -204,6 +204,20 @@ void fa_task_leave(void)
     switch_slot(slot, slot->outer_scope);
 }
 
+void fa_task_resume(fa_scope scope)
+{
+    struct fa_thread *slot = active_slot();
+    if (!slot) return;
+    fa_tls.ignored_context = stack_context_nopy();
+    switch_slot(slot, scope);
+}
+
+fa_scope fa_present_scope(void)
+{
+    struct fa_thread *slot = active_slot();
+    return slot ? slot->scope : 0;
+}
+
 struct fa_step fa_step_begin(fa_scope scope)
 {
     struct fa_thread *slot = active_slot();

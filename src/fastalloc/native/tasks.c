@@ -14,16 +14,39 @@
 
 #if PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030e0000
 
+/* Tasks that wait while one that they started eagerly makes its first steps, innermost last.
+ *
+ *   noted:    P        E (first steps) P
+ *   context:  P        P | E ......... E | P       the note runs ahead of the context at the end,
+ *                                                  so P's scope is remembered, not read */
+#define EAGER_DEPTH 32
+static __thread struct {
+    const void *task;
+    fa_scope scope;
+} waiting[EAGER_DEPTH];
+static __thread int depth;
+
+static void on_swap(const void *before, const void *task)
+{
+    if (depth > 0 && waiting[depth - 1].task == task) {
+        depth--;
+        fa_task_resume(waiting[depth].scope);
+    } else if (depth < EAGER_DEPTH) {
+        waiting[depth].task = before;
+        waiting[depth].scope = fa_present_scope();
+        depth++;
+    }
+}
+
 static int on_change(PyDict_WatchEvent event, PyObject *tasks, PyObject *loop, PyObject *task)
 {
-    (void)tasks;
-    (void)loop;
     switch (event) {
-    case PyDict_EVENT_ADDED: fa_task_enter(); break;
-    case PyDict_EVENT_DELETED: fa_task_leave(); break;
-    case PyDict_EVENT_MODIFIED:
-        if (task && task != Py_None) fa_follow_context();
+    case PyDict_EVENT_ADDED:
+        depth = 0;
+        fa_task_enter();
         break;
+    case PyDict_EVENT_DELETED: fa_task_leave(); break;
+    case PyDict_EVENT_MODIFIED: on_swap(PyDict_GetItem(tasks, loop), task); break; /* not changed yet */
     default: break;
     }
     return 0;
