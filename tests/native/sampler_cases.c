@@ -1,0 +1,186 @@
+/* The sampler's statistics: what is taken is taken with the right probability, and weights add up
+ * to the truth, in every circumstance in which a draw is cut, capped or made anew. */
+#include "check.h"
+#include "sampler.h"
+
+#define MEBI ((uint64_t)1 << 20)
+
+/* One allocation, as a hook counts it: the interval under which it was sampled, or 0. */
+static uint64_t allocate(struct fa_thread *thread, uint64_t size, uint64_t interval)
+{
+    thread->count++;
+    return (thread->left -= (int64_t)size) < 0 ? sampler_refill(thread, interval) : 0;
+}
+
+static struct fa_thread begin(uint64_t interval, uint64_t seed)
+{
+    struct fa_thread thread = {0};
+    sampler_begin(&thread, interval, seed);
+    return thread;
+}
+
+static void is_sampled_with_the_probability_of_its_size(void)
+{
+    static const uint64_t sizes[] = {1, 8, 48, 512, 4000, 100000, 3000000};
+    static const uint64_t intervals[] = {2, 100, 4096, 65536, 524288, 8 * MEBI};
+    for (int i = 0; i < 7; i++)
+        for (int j = 0; j < 6; j++) {
+            struct fa_thread thread = begin(intervals[j], 1000u * (unsigned)i + (unsigned)j);
+            double p = -expm1(-(double)sizes[i] / (double)intervals[j]);
+            uint64_t n = 2000000, taken = 0;
+            for (uint64_t k = 0; k < n; k++) taken += allocate(&thread, sizes[i], intervals[j]) != 0;
+            double error = sqrt((double)n * p * (1 - p)) + 1e-9;
+            if (error < 1) CHECK(fabs((double)taken - (double)n * p) < 20);
+            else CHECK_NEAR(taken, (double)n * p, error);
+            CHECK_EQUAL(sampler_bytes(&thread), n * sizes[i]);
+        }
+}
+
+/* Sizes of all kinds in one stream; each kind is estimated without bias. The interval in force
+ * changes after every `change_every` allocations (0: never). */
+static void estimate_stream(const uint64_t *intervals, int interval_count, int change_every, uint64_t seed)
+{
+    static const uint64_t sizes[] = {16, 56, 500, 513, 5000, 65536, 700000, 5000000};
+    struct fa_thread thread = begin(intervals[0], seed);
+    double truth[8] = {0}, sum[8] = {0}, variance[8] = {0}, expected[8] = {0};
+    uint64_t random = seed + 7, total = 0, interval = intervals[0];
+    for (int k = 0; k < 4000000; k++) {
+        if (change_every && k % change_every == 0) interval = intervals[k / change_every % interval_count];
+        uint64_t r = test_random(&random);
+        int kind = (int)(r % 1000 ? (r >> 10) % 5 : 5 + (r >> 10) % 3); /* large ones are rare */
+        double size = (double)sizes[kind], p = -expm1(-size / (double)thread.interval);
+        uint64_t under = allocate(&thread, sizes[kind], interval);
+        truth[kind] += size;
+        total += sizes[kind];
+        expected[kind] += p;
+        variance[kind] += size * size * (1 - p) / p;
+        if (under) sum[kind] += (double)sampler_weight(sizes[kind], under);
+    }
+    for (int kind = 0; kind < 8; kind++) /* a handful of samples is not normally distributed yet */
+        if (expected[kind] > 50) CHECK_NEAR(sum[kind], truth[kind], sqrt(variance[kind]) + 1);
+    CHECK_EQUAL(sampler_bytes(&thread), total);
+    CHECK_EQUAL(thread.count, 4000000);
+}
+
+static void weights_add_up_to_the_bytes_of_each_size(void)
+{
+    for (uint64_t seed = 1; seed < 6; seed++) {
+        estimate_stream((uint64_t[]){524288}, 1, 0, seed);
+        estimate_stream((uint64_t[]){1000}, 1, 0, seed);
+    }
+}
+
+static void a_draw_longer_than_the_cap_is_handed_out_in_pieces(void)
+{
+    for (uint64_t seed = 1; seed < 6; seed++) estimate_stream((uint64_t[]){16 * MEBI}, 1, 0, seed);
+    struct fa_thread thread = begin(64 * MEBI, 3);
+    for (int k = 0; k < 100000; k++) {
+        CHECK(thread.left <= FA_DRAW_CAP);
+        CHECK(thread.residual >= 0 || thread.interval <= 1);
+        allocate(&thread, 1000, 64 * MEBI);
+    }
+}
+
+static void the_interval_may_change_at_any_time(void)
+{
+    for (uint64_t seed = 1; seed < 6; seed++) {
+        estimate_stream((uint64_t[]){524288, 65536}, 2, 1000, seed);
+        estimate_stream((uint64_t[]){16 * MEBI, 4096, 524288}, 3, 10007, seed);
+        estimate_stream((uint64_t[]){1, 100000}, 2, 501, seed);
+        estimate_stream((uint64_t[]){30 * MEBI, 20 * MEBI}, 2, 3, seed);
+    }
+}
+
+/* As fa_set_mode does for the calling thread. */
+static void a_redraw_at_any_point_leaves_estimates_unbiased(void)
+{
+    for (uint64_t seed = 1; seed < 6; seed++) {
+        struct fa_thread thread = begin(100000, seed);
+        double truth = 0, sum = 0, variance = 0;
+        uint64_t random = seed;
+        for (int k = 0; k < 3000000; k++) {
+            uint64_t size = 16 + test_random(&random) % 1000;
+            if (k % 37 == 0) sampler_redraw(&thread, k % 2 ? 100000 : 3000000);
+            uint64_t under = allocate(&thread, size, thread.interval);
+            truth += (double)size;
+            if (!under) continue;
+            double weight = (double)sampler_weight(size, under);
+            sum += weight;
+            variance += weight * (weight - (double)size);
+        }
+        CHECK_NEAR(sum, truth, sqrt(variance));
+        CHECK_EQUAL(sampler_bytes(&thread), truth);
+    }
+}
+
+static void interval_1_takes_every_allocation_at_its_size(void)
+{
+    struct fa_thread thread = begin(1, 5);
+    uint64_t random = 9;
+    for (int k = 0; k < 1000000; k++) {
+        uint64_t size = k % 3 ? test_random(&random) % 5000 : 0;
+        uint64_t under = allocate(&thread, size, 1);
+        CHECK_EQUAL(under, 1);
+        CHECK_EQUAL(sampler_weight(size, under), size);
+    }
+}
+
+static void the_gaps_between_samples_have_no_memory(void)
+{
+    /* Bytes from sample to sample, allocations of 1 byte: mean and variance of a geometric law. */
+    struct fa_thread thread = begin(1000, 11);
+    double gaps = 0, squares = 0, products = 0, last = -1, gap = 0;
+    for (int k = 0; k < 50000000; k++) {
+        gap++;
+        if (!allocate(&thread, 1, 1000)) continue;
+        gaps++, squares += (gap - 1000) * (gap - 1000);
+        if (last >= 0) products += (gap - 1000) * (last - 1000);
+        last = gap, gap = 0;
+    }
+    CHECK_NEAR(gaps, 50000000 * -expm1(-1e-3), sqrt(50000000 * 1e-3));
+    CHECK_NEAR(squares / gaps, 1e6, 1e6 * sqrt(8 / gaps)); /* kurtosis of Exp is 9 */
+    CHECK_NEAR(products / gaps, 0, 1e6 / sqrt(gaps));      /* neighbours are independent */
+}
+
+static void weights_of_extreme_sizes_are_sane(void)
+{
+    for (int s = 0; s < 63; s++)
+        for (int i = 0; i <= 40; i++) {
+            uint64_t size = (uint64_t)1 << s, interval = (uint64_t)1 << i;
+            uint64_t weight = sampler_weight(size, interval);
+            CHECK(weight >= size);
+            if (size < interval / 1000) CHECK(weight >= interval && weight <= interval + size);
+            if (size > interval * 64) CHECK_EQUAL(weight, size);
+            uint64_t count = sampler_count_q16(size, weight);
+            CHECK(count >= 65536);
+            CHECK_NEAR(count, 65536.0 * (double)weight / (double)size, 1);
+        }
+    CHECK_EQUAL(sampler_weight(0, 1000), 0);
+    CHECK_EQUAL(sampler_count_q16(0, 0), 65536);
+}
+
+static void huge_sizes_do_not_upset_the_countdown(void)
+{
+    struct fa_thread thread = begin(524288, 12);
+    static const uint64_t sizes[] = {(uint64_t)1 << 62, 1, (uint64_t)1 << 50, 0, 100};
+    for (int k = 0; k < 1000; k++) {
+        uint64_t size = sizes[k % 5], before = sampler_bytes(&thread);
+        uint64_t under = allocate(&thread, size, 524288);
+        CHECK_EQUAL(sampler_bytes(&thread), before + size);
+        if (size > 1000) CHECK(under);
+        CHECK(thread.left >= 0 && thread.left <= FA_DRAW_CAP);
+    }
+}
+
+const struct test_case sampler_cases[] = {
+    {"an allocation is sampled with the probability of its size", is_sampled_with_the_probability_of_its_size},
+    {"weights add up to the bytes of each size", weights_add_up_to_the_bytes_of_each_size},
+    {"a draw longer than the cap is handed out in pieces", a_draw_longer_than_the_cap_is_handed_out_in_pieces},
+    {"the interval may change at any time", the_interval_may_change_at_any_time},
+    {"a redraw at any point leaves estimates unbiased", a_redraw_at_any_point_leaves_estimates_unbiased},
+    {"interval 1 takes every allocation at its size", interval_1_takes_every_allocation_at_its_size},
+    {"the gaps between samples have no memory", the_gaps_between_samples_have_no_memory},
+    {"weights of extreme sizes are sane", weights_of_extreme_sizes_are_sane},
+    {"huge sizes do not upset the countdown", huge_sizes_do_not_upset_the_countdown},
+    {NULL, NULL},
+};
