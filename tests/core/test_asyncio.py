@@ -6,15 +6,9 @@ import sys
 
 import pytest
 
+from tests.core.asyncio_programs import run
 from tests.core.programs import Programs
-from tests.core.test_scopes import PRELUDE, phases, records
-
-ASYNC = "import asyncio, sys, time\n" + PRELUDE
-
-
-def run(programs: Programs, body: str, runner: str = "asyncio.run(main())"):
-    """The snapshot after `main()` of the body has run."""
-    return programs.run(ASYNC + body + f"\n{runner}\nfastalloc.stop()\n").snapshot()
+from tests.core.scopes import phases, records
 
 
 def test_interleaved_tasks_each_count_their_own_steps(programs: Programs) -> None:
@@ -132,97 +126,6 @@ async def main():
 """,
     )
     assert records(snapshot) == {**{f"cancelled {i}": [7] for i in range(5)}, "timed out": [7]}
-
-
-def test_async_generators_and_context_managers_count_by_decorator(programs: Programs) -> None:
-    snapshot = run(
-        programs,
-        """
-import contextlib
-@span("rows")
-async def rows(n):
-    for i in range(n):
-        blocks(1)
-        await asyncio.sleep(0)
-        got = yield i
-        if got: blocks(got)
-@contextlib.asynccontextmanager
-async def transaction():
-    with span("transaction"):
-        blocks(1)
-        await asyncio.sleep(0)
-        yield
-        blocks(2)
-async def noise():
-    with span("noise"):
-        for _ in range(30):
-            blocks(1)
-            await asyncio.sleep(0)
-async def main():
-    task = asyncio.create_task(noise())
-    with span("consumer"):
-        async for _ in rows(4):
-            blocks(16)
-            await asyncio.sleep(0)
-        generator = rows(5)
-        await generator.__anext__()
-        assert await generator.asend(100) == 1
-        await generator.aclose()
-        async with transaction():
-            blocks(32)
-    await task
-""",
-    )
-    got = records(snapshot)
-    assert got["rows"] == [4, 102]
-    assert got["noise"] == [30]
-    # A bare `with` around a yield lasts until the generator ends: the consumer's steps in between
-    # are the transaction's.
-    assert got["transaction"] == [1 + 32 + 2]
-    assert got["consumer"] == [4 * 16 + 4 + 102 + 35]
-
-
-def test_generators_count_by_decorator_and_pass_everything_on(programs: Programs) -> None:
-    snapshot = run(
-        programs,
-        """
-@span("numbers")
-def numbers(n):
-    try:
-        for i in range(n):
-            blocks(1)
-            got = yield i
-            if got: blocks(got)
-    except KeyError:
-        blocks(50)
-        yield "caught"
-    finally:
-        blocks(100)
-    return "result"
-def whole():
-    return (yield from numbers(2))
-it = whole()
-assert next(it) == 0
-blocks(7)
-assert it.send(20) == 1
-try: next(it)
-except StopIteration as stop: assert stop.value == "result"
-it = numbers(3)
-next(it)
-assert it.throw(KeyError()) == "caught"
-it.close()
-it = numbers(3); next(it); del it
-a, b = numbers(2), numbers(2)
-assert list(zip(a, b)) == [(0, 0), (1, 1)]
-del a, b
-with span("consumer"):
-    for _ in numbers(3): blocks(1000)
-""",
-        runner="",
-    )
-    got = records(snapshot)
-    assert got["numbers"] == [2 + 20 + 100, 1 + 50 + 100, 101, 102, 102, 103]
-    assert got["consumer"] == [3000 + 103]
 
 
 def test_coroutine_functions_count_by_decorator(programs: Programs) -> None:
@@ -406,54 +309,3 @@ def test_uvloop_is_followed_as_well(programs: Programs) -> None:
         f"request {n}": [5 * n] for n in range(1, 9)
     }
     assert phases(snapshot)["outer", "outer"] == 100
-
-
-def test_greenlets_count_for_the_span_they_are_in(programs: Programs) -> None:
-    pytest.importorskip("greenlet")
-    snapshot = run(
-        programs,
-        """
-import greenlet
-def request(n):
-    with span(f"greenlet {n}"):
-        for _ in range(4):
-            blocks(n)
-            hub.switch()
-            with phase("inner"):
-                blocks(1)
-                hub.switch()
-hub = greenlet.getcurrent()
-with span("hub"):
-    running = [greenlet.greenlet(request) for _ in range(1, 9)]
-    for n, each in enumerate(running, 1): each.switch(n)
-    while running:
-        blocks(1)
-        running = [each for each in running if not each.dead]
-        for each in running: each.switch()
-assert greenlet.gettrace() is not None
-""",
-        runner="",
-    )
-    got = records(snapshot)
-    hub = got.pop("hub")
-    assert got == {f"greenlet {n}": [4 * n + 4] for n in range(1, 9)}
-    assert hub == [9]
-
-
-def test_greenlets_own_tracer_stays_called(programs: Programs) -> None:
-    pytest.importorskip("greenlet")
-    done = programs.run(
-        """
-        import greenlet
-        import fastalloc
-        from tests.core.inside import answer
-        seen = []
-        greenlet.settrace(lambda event, switched: seen.append(event))
-        fastalloc.start()
-        with fastalloc.span("first"): pass
-        other = greenlet.greenlet(lambda: None)
-        other.switch()
-        answer(seen=seen)
-        """
-    )
-    assert done.answer["seen"] == ["switch", "switch"]
