@@ -249,3 +249,35 @@ answer(damaged=stop_storm(), failures=failures, live=live_bytes)
     assert done.answer["live"] > 3_000_000
     for path in done.recordings:
         assert fastalloc.read(path).consistent
+
+
+def test_signal_handlers_may_allocate_and_open_spans_at_any_time(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+import signal
+fastalloc.start(interval_bytes=300)
+handled = 0
+def handler(number, frame):
+    global handled
+    handled += 1
+    with fastalloc.span("signal"), fastalloc.phase("inner"):
+        [bytes(n) for n in range(100)]
+        fastalloc.checkpoint("signal")
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+start_storm()
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    with fastalloc.span("work"): python()
+signal.setitimer(signal.ITIMER_REAL, 0)
+answer(damaged=stop_storm(), failures=failures, handled=handled)
+fastalloc.stop()
+"""
+    )
+    assert (done.answer["damaged"], done.answer["failures"]) == (0, [])
+    assert done.answer["handled"] > 50
+    snapshot = done.snapshot()
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+    names = [str(name) for name in snapshot.phases["span_name"]]
+    assert {"signal", "work"} <= set(names)

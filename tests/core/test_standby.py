@@ -1,0 +1,95 @@
+"""Standby hooks next to nothing, still names who grows the heap, and turns finer as usage climbs."""
+
+from __future__ import annotations
+
+from tests.core.programs import Programs
+
+
+def test_standby_records_arenas_and_large_blocks_by_line_and_no_small_ones(
+    programs: Programs,
+) -> None:
+    done = programs.run(
+        """
+        import sys
+        import fastalloc
+        from tests.core.inside import *
+        fastalloc.start("standby", interval_bytes=1000)
+        def grow():
+            return [bytes(200) for _ in range(60_000)]
+        def large():
+            return [bytes(100_000) for _ in range(50)]
+        before = core.thread_totals()
+        kept = grow(), large()
+        fastalloc.stop()
+        """
+    )
+    snapshot = done.snapshot()
+    arenas = snapshot.live[snapshot.live["domain"] == 3]
+    assert len(arenas) >= 10  # 12 MB in arenas of 256 KiB or 1 MiB
+    assert 10_000_000 < arenas["weight"].sum() < 30_000_000
+    leaves = {snapshot.stack(int(site))[0].function.split(".")[0] for site in arenas["site"]}
+    assert "grow" in leaves
+    # Arenas hold the small blocks; they are no blocks of their own.
+    heap = snapshot.live[snapshot.live["domain"] != 3]
+    assert snapshot.live_bytes == heap["weight"].sum()
+    assert len(heap[heap["size"] == 233]) == 0
+    large = heap[heap["size"] == 100_033]
+    assert len(large) == 50
+    assert snapshot.header["arena_bytes"] >= arenas["weight"].sum()
+
+
+def test_arenas_given_back_are_no_longer_held(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import gc
+        import fastalloc
+        from tests.core.inside import *
+        fastalloc.start("standby")
+        def arenas(): return sum(s.weight for s in live().values() if s.domain == 3)
+        held = []
+        for _ in range(3):
+            kept = [bytes(200) for _ in range(60_000)]
+            held.append(arenas())
+            del kept
+            gc.collect()
+            held.append(arenas())
+        answer(held=held)
+        """
+    )
+    held = done.answer["held"]
+    assert all(full > 8_000_000 for full in held[::2])
+    assert all(empty < full / 2 for full, empty in zip(held[::2], held[1::2], strict=True))
+
+
+def test_standby_climbs_with_the_usage_and_goes_back(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import time
+        import fastalloc
+        from tests.core.inside import *
+        rss = int(open("/proc/self/statm").read().split()[1]) * 4096
+        limit = rss + 400_000_000
+        fastalloc.start("standby", memory_limit_bytes=limit)
+        seen, kept = [], []
+        def settle(want):
+            # Usage is looked at by samples, at most once a second.
+            for _ in range(60):
+                for _ in range(20): churned = bytes(1_000_000)
+                with fastalloc.span("work"): pass
+                if fastalloc.status().mode == want: break
+                time.sleep(0.1)
+            seen.append(fastalloc.status().mode)
+        def use(share):
+            while rss + 10_000_000 * len(kept) < share * limit: kept.append(b"x" * 10_000_000)
+            del kept[max(0, int((share * limit - rss) / 10_000_000)):]
+        for share, want in ((0.3, "standby"), (0.68, "light"), (0.88, "aggressive"),
+                            (0.6, "light"), (0.3, "standby")):
+            use(share)
+            settle(want)
+        fastalloc.stop()
+        answer(seen=seen)
+        """
+    )
+    assert done.answer["seen"] == ["standby", "light", "aggressive", "light", "standby"]
+    events = done.snapshot().events
+    assert list(events["kind"]).count("mode") == 4
