@@ -48,7 +48,7 @@ static NOINLINE void *raw_failed(size_t n)
     return NULL;
 }
 
-static void *raw_malloc(void *ctx, size_t n)
+static HOT_HOOK void *raw_malloc(void *ctx, size_t n)
 {
     if (count_allocation(n)) return raw_allocate_slow(1, n, 0);
     void *block = original[FA_DOMAIN_RAW].malloc(ctx, n);
@@ -80,13 +80,13 @@ static void *raw_realloc(void *ctx, void *block, size_t n)
 static NOINLINE void raw_free_slow(void *ctx, void *block)
 {
     struct fa_live taken;
-    if (sample_out(block, &taken)) sample_out_done(&taken, 1);
+    if (live_maybe(block) && sample_out(block, &taken)) sample_out_done(&taken, 1);
     original[FA_DOMAIN_RAW].free(ctx, block);
 }
 
-static void raw_free(void *ctx, void *block)
+static HOT_HOOK void raw_free(void *ctx, void *block)
 {
-    if (UNLIKELY(live_maybe(block))) {
+    if (UNLIKELY(!live_home_empty(block))) {
         raw_free_slow(ctx, block);
         return;
     }
@@ -165,7 +165,7 @@ static inline void *large_realloc(void *ctx, void *block, size_t n, int domain)
 }
 
 #define DIVERT_HOOKS(name, domain)                                                                        \
-    static void *name##_malloc(void *ctx, size_t n)                                                       \
+    static HOT_HOOK void *name##_malloc(void *ctx, size_t n)                                              \
     {                                                                                                     \
         if (UNLIKELY(!IS_SMALL(n))) return large_malloc(ctx, n, domain);                                  \
         if (count_allocation(n)) return small_slow(ctx, 1, n, 0, domain);                                 \

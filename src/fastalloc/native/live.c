@@ -10,7 +10,7 @@
 #include "scopes.h"
 
 /* Before the first recording: shift 63 leads to slot 0 or 1, both empty. */
-static uint32_t no_index[4] = {63, 0, 0, 0};
+static uint32_t no_index[5] = {63, 0, 0, 0, 0};
 
 struct live_index *live_index_current = (struct live_index *)(void *)no_index;
 static uint32_t live_used; /* entries in the index */
@@ -27,16 +27,34 @@ static struct live_index *index_make(uint32_t bits)
     return index;
 }
 
+int live_maybe_behind(const struct live_index *index, uint64_t hash)
+{
+    uint32_t moves = __atomic_load_n(&index->moves, __ATOMIC_ACQUIRE), entry;
+    uint32_t at = (uint32_t)(hash >> index->shift), tag = live_tag(hash);
+    if (moves & 1) return 1;
+    while ((entry = __atomic_load_n(&index->slots[at], __ATOMIC_RELAXED))) {
+        if (entry - tag <= LIVE_SLOT(entry)) return 1; /* the tags are the same */
+        at = (at + 1) & index->mask;
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return __atomic_load_n(&index->moves, __ATOMIC_RELAXED) != moves;
+}
+
 static uint32_t home_of(const struct live_index *index, uintptr_t address)
 {
     return (uint32_t)(live_hash(address) >> index->shift);
 }
 
-static void index_place(struct live_index *index, uintptr_t address, uint32_t id)
+static void index_place(struct live_index *index, uintptr_t address, uint32_t slot)
 {
     uint32_t at = home_of(index, address);
     while (index->slots[at]) at = (at + 1) & index->mask;
-    __atomic_store_n(&index->slots[at], id, __ATOMIC_RELEASE);
+    __atomic_store_n(&index->slots[at], live_tag(live_hash(address)) | slot, __ATOMIC_RELEASE);
+}
+
+static uintptr_t address_at(const struct live_index *index, uint32_t at)
+{
+    return (uintptr_t)fa.live[LIVE_SLOT(index->slots[at])].address;
 }
 
 /* A larger index. The old one is left as it is, mapped: a free without the lock may still look
@@ -46,32 +64,36 @@ static void index_grow(void)
 {
     struct live_index *old = live_index_current, *larger = index_make(64 - old->shift + 1);
     if (!larger) return;
-    for (uint32_t i = 0; i <= old->mask; i++)
-        if (old->slots[i]) index_place(larger, (uintptr_t)fa.live[old->slots[i]].address, old->slots[i]);
+    for (uint32_t at = 0; at <= old->mask; at++)
+        if (old->slots[at]) index_place(larger, address_at(old, at), LIVE_SLOT(old->slots[at]));
     __atomic_store_n(&live_index_current, larger, __ATOMIC_RELEASE);
 }
 
+/* The block's slot in FA_LIVE, and where the index has it; 0: it is not there. */
 static uint32_t index_find(uintptr_t address, uint32_t *at)
 {
     const struct live_index *index = live_index_current;
     *at = home_of(index, address);
     if (!address) return 0;
-    for (uint32_t id; (id = index->slots[*at]); *at = (*at + 1) & index->mask)
-        if (fa.live[id].address == address) return id;
+    for (uint32_t entry; (entry = index->slots[*at]); *at = (*at + 1) & index->mask)
+        if (fa.live[LIVE_SLOT(entry)].address == address) return LIVE_SLOT(entry);
     return 0;
 }
 
-/* Moves back what stands behind the hole, then empties the last slot: see the law in live.h. */
+/* Moves back what stands behind the hole, then empties the last slot: see the laws in live.h. */
 static void index_remove(uint32_t hole)
 {
     struct live_index *index = live_index_current;
+    __atomic_store_n(&index->moves, index->moves + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
     for (uint32_t at = (hole + 1) & index->mask; index->slots[at]; at = (at + 1) & index->mask) {
-        uint32_t home = home_of(index, (uintptr_t)fa.live[index->slots[at]].address);
+        uint32_t home = home_of(index, address_at(index, at));
         if (((at - home) & index->mask) < ((at - hole) & index->mask)) continue;
         __atomic_store_n(&index->slots[hole], index->slots[at], __ATOMIC_RELEASE);
         hole = at;
     }
     __atomic_store_n(&index->slots[hole], 0, __ATOMIC_RELEASE);
+    __atomic_store_n(&index->moves, index->moves + 1, __ATOMIC_RELEASE);
 }
 
 /* An index for what is in FA_LIVE. Earlier ones stay mapped: see index_grow. */

@@ -4,13 +4,19 @@
  *
  * Slots never move while a sample lives, so a reader needs no index, and the recording's pages
  * are touched densely. The index is at most 1/8 full, and doubles as the filter in front of every
- * free:
+ * free. An entry holds 12 bits of the address's hash (the tag) and the slot's number:
  *
- *   Law: while a block is in the table, its home slot in the index is not empty. (Linear probing:
- *   an entry stands at or behind its home with no gap between; removal moves entries back into the
- *   hole before the last of them is emptied.) So one 4-byte load of an empty home slot, without a
- *   lock, proves that a block is no sample. The block's own thread wrote the entry before the
- *   block's address could reach the thread that frees it.
+ *     31          20 19                    0
+ *    |     tag      |     FA_LIVE slot      |     0: empty
+ *
+ * Laws
+ *  1. While a block is in the table, its home slot in the index is not empty. (Linear probing: an
+ *     entry stands at or behind its home with no gap between; removal moves entries back into the
+ *     hole before the last of them is emptied.) So one 4-byte load of an empty home slot, without a
+ *     lock, proves that a block is no sample. The thread that made the sample wrote the entry before
+ *     the block's address could reach the thread that frees it.
+ *  2. Where the home slot is not empty, no entry with the block's tag up to the next empty slot proves
+ *     the same, if no entry was moved meanwhile: `moves` is even and the same before and after.
  */
 #ifndef FA_LIVE_H
 #define FA_LIVE_H
@@ -22,8 +28,12 @@
 struct live_index {
     uint32_t shift; /* home slot = hash >> shift */
     uint32_t mask;
-    uint32_t slots[]; /* 0: empty, else index into FA_LIVE */
+    uint32_t moves; /* odd while an entry is being removed */
+    uint32_t slots[];
 };
+
+#define LIVE_SLOT_BITS 20
+#define LIVE_SLOT(entry) ((entry) & ((1u << LIVE_SLOT_BITS) - 1))
 
 extern struct live_index *live_index_current HIDDEN; /* never NULL */
 
@@ -32,11 +42,27 @@ static inline uint64_t live_hash(uintptr_t address)
     return (uint64_t)(address >> 4) * 0x9E3779B97F4A7C15ull;
 }
 
-/* May this block be a sample? No lock. Wrong in one case of eight at most, and only with yes. */
+static inline uint32_t live_tag(uint64_t hash)
+{
+    return (uint32_t)(hash >> 12) & ~((1u << LIVE_SLOT_BITS) - 1);
+}
+
+int live_maybe_behind(const struct live_index *index, uint64_t hash); /* law 2 */
+
+/* Is the block's home slot empty? Then it is no sample (law 1). For the one free that must be quick. */
+static inline int live_home_empty(const void *block)
+{
+    const struct live_index *index = __atomic_load_n(&live_index_current, __ATOMIC_ACQUIRE);
+    return !__atomic_load_n(&index->slots[live_hash((uintptr_t)block) >> index->shift], __ATOMIC_RELAXED);
+}
+
+/* May this block be a sample? No lock. Wrong about once in 30,000 times, and only with yes. */
 static inline int live_maybe(const void *block)
 {
     const struct live_index *index = __atomic_load_n(&live_index_current, __ATOMIC_ACQUIRE);
-    return __atomic_load_n(&index->slots[live_hash((uintptr_t)block) >> index->shift], __ATOMIC_RELAXED) != 0;
+    uint64_t hash = live_hash((uintptr_t)block);
+    if (LIKELY(!__atomic_load_n(&index->slots[hash >> index->shift], __ATOMIC_RELAXED))) return 0;
+    return live_maybe_behind(index, hash);
 }
 
 int live_reset(void); /* new recording; 0 on success; lock held, as for all below */
