@@ -59,6 +59,8 @@ def check(programs: Programs, interval: int, runs: int) -> None:
         # Each run: with a handful of samples the law is skewed, so 6 errors and 5 samples' weight.
         slack = 6 * error + 5 * size / p
         assert (np.abs(estimates - truth) < slack).all(), (size, interval)
+        if size / p - size < 50:
+            continue  # weights are whole bytes: too coarse for the check below
         # The error that a reader works out from the samples is the error there is.
         told = np.array([run.get(str(size), (0, 0, 0))[1] for run in results], float)
         samples = runs * count * p

@@ -11,7 +11,7 @@ from tests.core.programs import Programs
 
 # Threads that allocate all the while; `stop_storm()` returns how many blocks were damaged.
 PRELUDE = """
-import bz2, hashlib, json, lzma, sys, threading, time, zlib
+import bz2, hashlib, json, lzma, os, sys, threading, time, zlib
 sys.setswitchinterval(0.0005)
 import fastalloc
 from tests.core.inside import *
@@ -49,7 +49,7 @@ def stop_storm():
 """
 
 
-@pytest.mark.parametrize("times", [150, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [150, pytest.param(1000, marks=pytest.mark.slow)])
 def test_hundreds_of_starts_and_stops_in_a_storm_tear_nothing(
     programs: Programs, times: int
 ) -> None:
@@ -64,13 +64,14 @@ for i in range(TIMES):
     started += fastalloc.status().active
     if i % 5 == 0: time.sleep(0.002)
     fastalloc.stop()
+    if i % 10: os.remove(fastalloc.status().recording)
 answer(damaged=stop_storm(), failures=failures, started=started)
 """.replace("TIMES", str(times)),
         timeout=900,
     )
     assert done.answer == {"damaged": 0, "failures": [], "started": times}
-    assert len(done.recordings) == times
-    for path in done.recordings[::10]:
+    assert len(done.recordings) == times / 10
+    for path in done.recordings:
         snapshot = fastalloc.read(path)
         assert snapshot.state == "stopped" and snapshot.consistent
         assert snapshot.live_bytes == snapshot.live["weight"][snapshot.live["domain"] != 3].sum()
