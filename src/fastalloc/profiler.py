@@ -107,7 +107,10 @@ def start(mode: str | None = None, **options: object) -> None:
         return
     reason = _core_missing if _core is None else _core.unsupported()
     if reason is None:
-        reason = _try_to_start(resolved)
+        try:
+            _start_core(resolved)
+        except Exception as error:  # never into the app, whatever it is
+            reason = str(error) or type(error).__name__
     if reason:
         _reason = reason
         _warn(reason)
@@ -116,8 +119,8 @@ def start(mode: str | None = None, **options: object) -> None:
         _config = resolved
 
 
-def _try_to_start(resolved: config.Config) -> str | None:
-    """None when recording is on, else the reason why not."""
+def _start_core(resolved: config.Config) -> None:
+    """Recording is on afterwards, or an exception says why not."""
     global _exit_registered, _serving, _limit_source
     from fastalloc import housekeeping, limits, spans, threads
 
@@ -129,21 +132,18 @@ def _try_to_start(resolved: config.Config) -> str | None:
         "limit_source": _limit_source,
         "program": _program(),
     }
-    try:
-        config.prepare_directory(resolved.dir)
-        _core.start(
-            directory=os.fsencode(resolved.dir),
-            options=_json(options).encode(),
-            mode=resolved.mode,
-            interval_bytes=resolved.interval_bytes,
-            max_frames=resolved.max_frames,
-            scale=resolved.scale,
-            cgroup_usage_path=os.fsencode(limit.usage_path),
-            limit_bytes=limit.limit_bytes,
-            limit_of_cgroup=limit.of_cgroup,
-        )
-    except Exception as error:  # never into the app, whatever it is
-        return str(error) or type(error).__name__
+    config.prepare_directory(resolved.dir)
+    _core.start(
+        directory=os.fsencode(resolved.dir),
+        options=_json(options).encode(),
+        mode=resolved.mode,
+        interval_bytes=resolved.interval_bytes,
+        max_frames=resolved.max_frames,
+        scale=resolved.scale,
+        cgroup_usage_path=os.fsencode(limit.usage_path),
+        limit_bytes=limit.limit_bytes,
+        limit_of_cgroup=limit.of_cgroup,
+    )
     _serving = False
     spans.watch_switches()
     threads.name_threads()
@@ -151,7 +151,6 @@ def _try_to_start(resolved: config.Config) -> str | None:
     if not _exit_registered:
         atexit.register(_at_exit)
         _exit_registered = True
-    return None
 
 
 def _json(value: object) -> str:

@@ -263,7 +263,6 @@ answer(active=status.active, reason=status.reason, mode=status.mode,
     assert "control" in list(done.snapshot().events["kind"])
 
 
-@pytest.mark.xfail(strict=True, reason="dumps are named by the millisecond")
 def test_dumps_in_the_same_millisecond_have_their_own_folders(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
@@ -277,7 +276,6 @@ answer(paths=[fastalloc.write_dump(str(n)) for n in range(5)])
     assert [fastalloc.read(p).dump["reason"] for p in done.answer["paths"]] == list("01234")
 
 
-@pytest.mark.xfail(strict=False, reason="dumps are named by the millisecond")
 def test_dumps_are_written_whole_by_any_number_of_threads(programs: Programs) -> None:
     done = programs.run(
         PRELUDE

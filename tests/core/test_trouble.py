@@ -107,7 +107,6 @@ def test_a_limit_on_file_sizes_warns_and_leaves_nothing(programs: Programs) -> N
     assert done.recordings == []
 
 
-@pytest.mark.xfail(strict=True, reason="the half-made folder stays")
 def test_a_dump_on_a_full_disk_is_an_error_and_leaves_nothing(programs: Programs) -> None:
     done = programs.run(
         PRELUDE

@@ -44,7 +44,9 @@ void climb_look(void)
     uint64_t now = fa_now_ns(), last = __atomic_load_n(&looked_ns, __ATOMIC_RELAXED);
     if (last && now - last < 1000000000ull) return;
     if (!__atomic_compare_exchange_n(&looked_ns, &last, now | 1, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
-    uint32_t mode = mode_for(usage_percent(), fa.header->mode);
+    unsigned percent = usage_percent();
+    if (!percent) return;
+    uint32_t mode = mode_for(percent, fa.header->mode);
     if (mode == fa.header->mode) return;
     __atomic_store_n(&wanted, mode, __ATOMIC_RELAXED);
     hooks_call_soon(switch_soon);

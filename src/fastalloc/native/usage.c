@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,6 +23,9 @@ static struct usage_file cgroup_stat = {.fd = -1};
 
 static long page_bytes;
 static int limited_by_cgroup;
+
+/* One thread at a time reads or opens; another one that comes along does without. */
+static char busy;
 
 /* The program may close all descriptors (a daemon does) and get the number for a file of its own. */
 static int is_ours(const struct usage_file *file)
@@ -101,6 +105,7 @@ static uint64_t inactive_file_now(void)
 
 void usage_open(const char *cgroup_usage_path, int limit_of_cgroup)
 {
+    while (__atomic_test_and_set(&busy, __ATOMIC_ACQUIRE)) sched_yield(); /* a reader: microseconds */
     limited_by_cgroup = limit_of_cgroup;
     page_bytes = sysconf(_SC_PAGESIZE);
     if (!is_ours(&statm)) file_open(&statm);
@@ -115,10 +120,12 @@ void usage_open(const char *cgroup_usage_path, int limit_of_cgroup)
         strcpy(cgroup_stat.path + folder, "memory.stat");
         file_open(&cgroup);
     }
+    __atomic_clear(&busy, __ATOMIC_RELEASE);
 }
 
 void usage_reopen(void)
 {
+    __atomic_clear(&busy, __ATOMIC_RELAXED); /* another thread may have been reading at the fork */
     file_close(&statm);
     file_open(&statm);
 }
@@ -129,12 +136,13 @@ void usage_refresh(uint64_t older_than_ns)
     uint64_t now = fa_now_ns();
     uint64_t last = __atomic_load_n(&fa.header->usage_ns, __ATOMIC_RELAXED);
     if (older_than_ns && last && now - last < older_than_ns) return;
-    if (!__atomic_compare_exchange_n(&fa.header->usage_ns, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-        return; /* another thread is at it */
+    if (__atomic_test_and_set(&busy, __ATOMIC_ACQUIRE)) return;
+    __atomic_store_n(&fa.header->usage_ns, now, __ATOMIC_RELAXED);
     int saved = errno;
     uint64_t rss = rss_now(), used = cgroup_now();
     __atomic_store_n(&fa.header->rss_bytes, rss, __ATOMIC_RELAXED);
     __atomic_store_n(&fa.header->cgroup_bytes, used, __ATOMIC_RELAXED);
+    __atomic_clear(&busy, __ATOMIC_RELEASE);
     errno = saved;
 }
 
@@ -145,7 +153,9 @@ unsigned usage_percent(void)
     int saved = errno;
     uint64_t used = fa.header->rss_bytes;
     if (limited_by_cgroup && fa.header->cgroup_bytes) {
+        if (__atomic_test_and_set(&busy, __ATOMIC_ACQUIRE)) return 0;
         uint64_t cache = inactive_file_now();
+        __atomic_clear(&busy, __ATOMIC_RELEASE);
         used = fa.header->cgroup_bytes > cache ? fa.header->cgroup_bytes - cache : 0;
     }
     errno = saved;

@@ -8,7 +8,7 @@
 /* Reads RSS and the cgroup's usage anew if the last reading is older. About 2 us when it does;
  * system calls only, no lock held. */
 void usage_refresh(uint64_t older_than_ns);
-/* Usage in percent of the limit, 0 when there is none. Where the limit is a cgroup's: its usage less
+/* Usage in percent of the limit, 0 when there is none (or another thread reads just now). Where the limit is a cgroup's: its usage less
  * the page cache it can drop (inactive file pages); else RSS. About 10 us. */
 unsigned usage_percent(void);
 
