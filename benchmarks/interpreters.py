@@ -97,7 +97,8 @@ class Interpreter:
 def environment(**extra: str) -> dict[str, str]:
     """The variables that measured processes see: the caller's without FOREIGN, and `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**kept, **extra}
+    # numpy's threads wait by spinning: time and instructions that nobody asked for
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", **extra}
 
 
 def describe(python: str | Path) -> Interpreter:
