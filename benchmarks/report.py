@@ -264,12 +264,12 @@ def conditions(documents: list[Document]) -> str:
     return "\n".join([*lines, ""])
 
 
-def show(kind: str) -> None:
-    """The tables of one kind of result, on the terminal."""
-    documents = results.load(kind)
+def show(kind: str, tag: str = "") -> None:
+    """The tables of one kind of result, of all interpreters or one, on the terminal."""
+    documents = [d for d in results.load(kind) if tag in ("", d["interpreter"]["tag"])]
     if not documents:
         return
-    if kind == "compare":
+    if kind.startswith("compare"):
         for document in documents:
             by_workload(document).show()
         overview(documents).show()
