@@ -7,7 +7,9 @@ import json
 import os
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from benchmarks.interpreters import FOLDER, Interpreter
 
@@ -33,7 +35,7 @@ def machine() -> dict[str, object]:
     }
 
 
-def save(kind: str, interpreter: Interpreter, content: dict[str, object]) -> Path:
+def save(kind: str, interpreter: Interpreter, content: Mapping[str, object]) -> Path:
     """Write one result, whole or not at all."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{kind}-{interpreter.tag}.json"
@@ -50,7 +52,7 @@ def save(kind: str, interpreter: Interpreter, content: dict[str, object]) -> Pat
     return path
 
 
-def load(kind: str) -> list[dict[str, object]]:
+def load(kind: str) -> list[dict[str, Any]]:
     """All results of a kind, PGO builds first: they are what production runs."""
     documents = [json.loads(path.read_text()) for path in sorted(RESULTS.glob(f"{kind}-*.json"))]
     return sorted(
