@@ -39,6 +39,8 @@ ENUMS: dict[str, tuple[type[IntEnum], str]] = {
     "fa_control": (layout.Control, "FA_CONTROL_"),
     "fa_free_design": (layout.FreeDesign, "FA_FREE_"),
     "fa_domain": (layout.Domain, "FA_DOMAIN_"),
+    "fa_guard": (layout.Guard, "FA_GUARD_"),
+    "fa_exit": (layout.Exit, "FA_EXIT_"),
     "fa_loss": (layout.Loss, "FA_LOSS_"),
     "fa_record_kind": (layout.RecordKind, "FA_RECORD_"),
     "fa_event_kind": (layout.EventKind, "FA_EVENT_"),

@@ -90,6 +90,8 @@ class Translator:
             Domain.MEM: pymalloc,
             Domain.OBJ: pymalloc,
             Domain.ARENA: Allocator.MMAP,
+            Domain.MALLOC: Allocator.MALLOC,
+            Domain.MMAP: Allocator.MMAP,
         }
         self._snapshot = snapshot
         self._frames = tuple(frames)

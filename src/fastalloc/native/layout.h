@@ -17,7 +17,7 @@
  *  2. Tables that others point into (strings, functions, nodes, sites, names, phases) are
  *     append-only: an entry below `used` never changes its identity.
  *  3. All times are nanoseconds of CLOCK_MONOTONIC since `start_monotonic_ns`.
- *  4. Whoever writes anything but a thread's own slot or the control word holds the
+ *  4. Whoever writes anything but a thread's own slot, the control word or dump_requests holds the
  *     recorder's lock and has made `sequence` odd. A reader that sees the same even value
  *     before and after copying has a consistent copy; one that finds it odd in a dead
  *     process's file recomputes the totals from the live table.
@@ -77,7 +77,29 @@ enum fa_mode { FA_MODE_DISABLED, FA_MODE_STANDBY, FA_MODE_LIGHT, FA_MODE_AGGRESS
 enum fa_state { FA_STATE_EMPTY, FA_STATE_RUNNING, FA_STATE_STOPPED, FA_STATE_EXITED };
 enum fa_control { FA_CONTROL_RUN, FA_CONTROL_DISABLE };
 enum fa_free_design { FA_FREE_DIVERT, FA_FREE_FILTER };
-enum fa_domain { FA_DOMAIN_RAW, FA_DOMAIN_MEM, FA_DOMAIN_OBJ, FA_DOMAIN_ARENA, FA_DOMAIN_COUNT };
+/* MALLOC and MMAP: native memory, asked of the C library past Python's domains. */
+enum fa_domain {
+    FA_DOMAIN_RAW,
+    FA_DOMAIN_MEM,
+    FA_DOMAIN_OBJ,
+    FA_DOMAIN_ARENA,
+    FA_DOMAIN_MALLOC,
+    FA_DOMAIN_MMAP,
+    FA_DOMAIN_COUNT
+};
+enum fa_guard {
+    FA_GUARD_OFF,    /* no limit is known, or guard_percent is 0 */
+    FA_GUARD_ARMED,
+    FA_GUARD_WARNED, /* usage passed summary_percent */
+    FA_GUARD_TRIPPED /* usage passed guard_percent; tracking stops */
+};
+/* How a process ended, as far as it could say so itself. Killed: nothing was said. */
+enum fa_exit {
+    FA_EXIT_UNKNOWN,
+    FA_EXIT_CLEAN,     /* the interpreter finished */
+    FA_EXIT_EXCEPTION, /* exit_name: its class */
+    FA_EXIT_SIGNAL     /* exit_name: the signal's name */
+};
 
 enum fa_loss {
     FA_LOSS_STRINGS,      /* a name could not be stored: table full               */
@@ -144,6 +166,22 @@ struct fa_header {
     uint64_t cgroup_bytes; /* likewise; 0: no cgroup file */
     uint64_t limit_bytes;  /* the memory limit in force, 0: none known */
     uint64_t usage_ns;     /* when these were read */
+
+    /* the guard */
+    uint32_t guard_state;     /* enum fa_guard */
+    uint32_t guard_trips;     /* how often usage passed guard_percent */
+    uint32_t guard_percent;   /* of limit_bytes */
+    uint32_t summary_percent;
+    uint64_t guard_ns;          /* of the last trip, 0: never */
+    uint64_t guard_usage_bytes; /* usage at the trip, without the allocation that was to be made */
+    uint64_t guard_size;        /* that allocation's bytes; 0: it was memory touched or mapped otherwise */
+
+    uint32_t dump_requests; /* dumps ever asked for; any process of the same user may add one */
+    uint32_t dumps;         /* dumps written */
+    uint32_t exit_kind;     /* enum fa_exit */
+    uint32_t exit_name;     /* string id */
+    uint64_t oom_kills_at_start; /* kills for memory that the limiting cgroup had counted then */
+    uint64_t own_cpu_ns;         /* CPU time spent recording samples, measured */
 
     uint64_t losses[FA_LOSS_COUNT];
     uint32_t live_free;    /* head of the free list of FA_LIVE (chained through `site`) */
@@ -299,7 +337,11 @@ enum fa_event_kind {
     FA_EVENT_FAILED_ALLOCATION, /* a: size, b: domain; with stack   */
     FA_EVENT_CONTROL,   /* a: control word                          */
     FA_EVENT_DISPLACED, /* our hooks were removed by another tool   */
-    FA_EVENT_PHASE      /* the process went to another phase; a: its index */
+    FA_EVENT_PHASE,     /* the process went to another phase; a: its index */
+    FA_EVENT_GUARD,     /* a: new enum fa_guard, b: usage in bytes; tripped: with the allocating stack */
+    FA_EVENT_DUMP,      /* a: 1 begun, 2 complete, 3 failed; b: milliseconds */
+    FA_EVENT_OVERHEAD,  /* a: own CPU time in millionths of the process's, b: interval from now on, 0: off */
+    FA_EVENT_NATIVE     /* a: 1 malloc and mmap are hooked from now on, 0: no longer; b: slots patched */
 };
 
 struct fa_event {

@@ -24,6 +24,7 @@ NO_STACK = "<no Python stack>"
 NO_SPAN = "<no span>"
 NO_PHASE = "<no phase>"
 NO_THREAD = "<no thread name>"
+NATIVE = (Domain.MALLOC, Domain.MMAP)
 ABOVE = " <- "
 """In a site's key, between a frame and its caller."""
 
@@ -78,9 +79,9 @@ def top(
         raise ValueError(f"cannot group by {group!r}; choose from {', '.join(GROUPS)}")
     shown = np.zeros(len(Domain), bool)
     if snapshot.mode == "standby":
-        shown[[Domain.RAW, Domain.ARENA]] = True
+        shown[[Domain.RAW, Domain.ARENA, *NATIVE]] = True
     else:
-        shown[[Domain.RAW, Domain.MEM, Domain.OBJ]] = True
+        shown[[Domain.RAW, Domain.MEM, Domain.OBJ, *NATIVE]] = True
     counted = shown[snapshot.live["domain"]]
     live = snapshot.live[counted if where is None else counted & where]
     groups = GROUPS[group](snapshot, live, shown)
@@ -281,7 +282,7 @@ GROUPS: dict[str, Callable[[Snapshot, Table, npt.NDArray[np.bool_]], _Groups]] =
 - span: the span's name (its route), all spans of the name together
 - phase: `phase`, or `span > phase` inside a span; the span alone: outside its phases
 - thread: the thread's name
-- domain: RAW, MEM, OBJ, ARENA
+- domain: RAW, MEM, OBJ, ARENA, MALLOC, MMAP
 
 By span, phase and thread `high_water_bytes` is without arenas, and a span's without what
 finished spans held that hold nothing any more.

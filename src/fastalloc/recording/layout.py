@@ -75,12 +75,32 @@ class FreeDesign(IntEnum):
 
 
 class Domain(IntEnum):
-    """`enum fa_domain`: CPython's allocator domains, and arenas as a fourth."""
+    """`enum fa_domain`: CPython's allocator domains, arenas, and native memory (past CPython)."""
 
     RAW = 0
     MEM = 1
     OBJ = 2
     ARENA = 3
+    MALLOC = 4
+    MMAP = 5
+
+
+class Guard(IntEnum):
+    """`enum fa_guard`: what the guard of the memory limit has seen."""
+
+    OFF = 0
+    ARMED = 1
+    WARNED = 2
+    TRIPPED = 3
+
+
+class Exit(IntEnum):
+    """`enum fa_exit`: how a process ended, as far as it could say so itself."""
+
+    UNKNOWN = 0
+    CLEAN = 1
+    EXCEPTION = 2
+    SIGNAL = 3
 
 
 class Loss(IntEnum):
@@ -124,6 +144,10 @@ class EventKind(IntEnum):
     CONTROL = 8
     DISPLACED = 9
     PHASE = 10
+    GUARD = 11
+    DUMP = 12
+    OVERHEAD = 13
+    NATIVE = 14
 
 
 def _struct(*fields: tuple[str, object] | tuple[str, object, int]) -> np.dtype[np.void]:
@@ -187,6 +211,19 @@ HEADER: Final = _struct(
     ("cgroup_bytes", "<u8"),
     ("limit_bytes", "<u8"),
     ("usage_ns", "<u8"),
+    ("guard_state", "<u4"),
+    ("guard_trips", "<u4"),
+    ("guard_percent", "<u4"),
+    ("summary_percent", "<u4"),
+    ("guard_ns", "<u8"),
+    ("guard_usage_bytes", "<u8"),
+    ("guard_size", "<u8"),
+    ("dump_requests", "<u4"),
+    ("dumps", "<u4"),
+    ("exit_kind", "<u4"),
+    ("exit_name", "<u4"),
+    ("oom_kills_at_start", "<u8"),
+    ("own_cpu_ns", "<u8"),
     ("losses", "<u8", len(Loss)),
     ("live_free", "<u4"),
     ("spans_free", "<u4"),
