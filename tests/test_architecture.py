@@ -26,9 +26,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inactive": set(),
     "housekeeping": set(),
     "dumps": set(),
+    "breaker": set(),
+    "status": {"breaker", "config"},
     "threads": {"_core"},
     "spans": {"_core", "inactive"},
-    "profiler": {"_core", "config", "dumps", "housekeeping", "limits", "spans", "threads"},
+    "profiler": {
+        "_core",
+        "config",
+        "dumps",
+        "housekeeping",
+        "limits",
+        "spans",
+        "status",
+        "threads",
+    },
     # reading wing
     "recording": set(),
     "analysis": {"recording"},
@@ -44,8 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT_LATE = {"profiler": {"recording"}}
 
 CAPTURE_WING = (
-    *("_core", "config", "dumps", "housekeeping", "inactive", "limits"),
-    *("profiler", "spans", "threads"),
+    *("_core", "breaker", "config", "dumps", "housekeeping", "inactive", "limits"),
+    *("profiler", "spans", "status", "threads"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}

@@ -12,6 +12,7 @@ import os
 import sys
 
 from fastalloc import config
+from fastalloc.status import Status
 
 try:
     from fastalloc import _core
@@ -38,54 +39,6 @@ _warned = False
 _exit_registered = False
 _serving = False
 _when_enabled: tuple[str, int | None] = ("light", None)  # mode, interval
-
-
-class Status:
-    """What the recorder does now, and why. Attributes:
-
-    active: bool, samples are being taken. state: "running", "stopped", "exited" or "empty".
-    mode: str. reason: str, why nothing is recorded, "" while recording. recording: path of this
-    process's recording, "" before the first start. interval_bytes, samples, live_bytes, rss_bytes,
-    cgroup_bytes, limit_bytes: int. limit_source: where the limit was found. free_design: "divert" or
-    "filter". options, sources: each option's value, and where it came from.
-    """
-
-    active = False
-    state = "empty"
-    mode = "disabled"
-    reason = ""
-    recording = ""
-    pid = 0
-    interval_bytes = 0
-    samples = 0
-    live_bytes = 0
-    rss_bytes = 0
-    cgroup_bytes = 0
-    limit_bytes = 0
-    limit_source = ""
-    free_design = ""
-    hooks_displaced = False
-
-    def __init__(self) -> None:
-        self.__dict__.update(_core.state() if _core else {})
-        self.options: dict[str, object] = _config.to_dict() if _config else {}
-        self.sources: dict[str, str] = dict(_config.sources) if _config else {}
-        self.limit_source = _limit_source
-        if not self.active:
-            self.reason = _reason or "switched off by the control word of the recording"
-            self.mode = "disabled"
-        elif self.hooks_displaced:
-            self.reason = "another tool removed the hooks: frees are not seen any more"
-
-    def to_dict(self) -> dict[str, object]:
-        """All attributes, fit for JSON."""
-        names = [name for name, value in vars(Status).items() if type(value) in (bool, int, str)]
-        return {
-            name: getattr(self, name) for name in [*names, "options", "sources"] if name[0] != "_"
-        }
-
-    def __repr__(self) -> str:
-        return f"<fastalloc {self.mode}: {self.reason or self.recording}>"
 
 
 def start(mode: str | None = None, **options: object) -> None:
@@ -204,7 +157,7 @@ def stop() -> None:
 
 def status() -> Status:
     """What the recorder does now, in which mode, where its recording is, and if not, why."""
-    return Status()
+    return Status(_core.state() if _core else {}, _config, _reason, _limit_source)
 
 
 def configure(options: Mapping[str, object]) -> None:

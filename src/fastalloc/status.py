@@ -1,0 +1,67 @@
+"""What the recorder does now, as one object: what `fastalloc.status()` returns."""
+
+from __future__ import annotations
+
+from fastalloc import breaker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastalloc.config import Config
+
+
+class Status:
+    """What the recorder does now, and why. Attributes:
+
+    active: bool, samples are being taken. state: "running", "stopped", "exited" or "empty".
+    mode: str. reason: str, why nothing is recorded, "" while recording. recording: path of this
+    process's recording, "" before the first start. interval_bytes, samples, live_bytes, rss_bytes,
+    cgroup_bytes, limit_bytes: int. limit_source: where the limit was found. free_design: "divert" or
+    "filter". options, sources: each option's value, and where it came from. breakers: list of dicts,
+    the circuit breaker of each layer that has run: layer, state ("closed", "open", "half-open"),
+    failures in a row, last_error.
+    """
+
+    active = False
+    state = "empty"
+    mode = "disabled"
+    reason = ""
+    recording = ""
+    pid = 0
+    interval_bytes = 0
+    samples = 0
+    live_bytes = 0
+    rss_bytes = 0
+    cgroup_bytes = 0
+    limit_bytes = 0
+    limit_source = ""
+    free_design = ""
+    hooks_displaced = False
+
+    def __init__(
+        self,
+        core_state: Mapping[str, object],
+        config: Config | None,
+        reason: str,
+        limit_source: str,
+    ) -> None:
+        self.__dict__.update(core_state)
+        self.options: dict[str, object] = config.to_dict() if config else {}
+        self.sources: dict[str, str] = dict(config.sources) if config else {}
+        self.breakers = [each.to_dict() for each in breaker.breakers()]
+        self.limit_source = limit_source
+        if not self.active:
+            self.reason = reason or "switched off by the control word of the recording"
+            self.mode = "disabled"
+        elif self.hooks_displaced:
+            self.reason = "another tool removed the hooks: frees are not seen any more"
+
+    def to_dict(self) -> dict[str, object]:
+        """All attributes, fit for JSON."""
+        names = [name for name, value in vars(Status).items() if type(value) in (bool, int, str)]
+        names += ["options", "sources", "breakers"]
+        return {name: getattr(self, name) for name in names if name[0] != "_"}
+
+    def __repr__(self) -> str:
+        return f"<fastalloc {self.mode}: {self.reason or self.recording}>"
