@@ -45,7 +45,10 @@ class BuildExt(build_ext):
 core = Extension(
     "fastalloc._core",
     [str(PACKAGE / "_core.pyx"), *sorted(map(str, NATIVE.glob("*.c")))],
-    depends=[*sorted(map(str, NATIVE.glob("*.h"))), str(PACKAGE / "_core.pxd")],
+    depends=[
+        *sorted(map(str, NATIVE.glob("*.h"))),
+        *map(str, [*PACKAGE.glob("*.pxd"), *PACKAGE.glob("*.pxi")]),
+    ],
     include_dirs=[str(PACKAGE), str(NATIVE)],
     extra_compile_args=flags,
     libraries=["m", "pthread"],

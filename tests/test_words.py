@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "fastalloc"
 
-SUFFIXES = {".py", ".pyx", ".pxd", ".pyi", ".c", ".h"}
+SUFFIXES = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".c", ".h"}
 
 # A synonym, in prose and in names, and our word for it.
 BANNED = {

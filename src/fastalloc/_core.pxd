@@ -74,6 +74,14 @@ cdef extern from "fastalloc.h":
     void fa_scope_close(fa_scope scope)
     void fa_scope_release(fa_scope scope)
     uint64_t fa_scope_span_id(fa_scope scope)
+    ctypedef struct fa_totals "struct fa_scope_totals":
+        uint64_t duration_ns
+        uint64_t count
+        uint64_t bytes
+        int64_t live_change_bytes
+        uint64_t held_bytes
+        uint64_t peak_bytes
+    int fa_scope_totals(fa_scope scope, fa_totals *totals)
     void fa_checkpoint(const char *name, size_t name_bytes)
     void fa_set_process_phase(const char *name, size_t name_bytes)
     void fa_set_thread_name(uint32_t tid, const char *name, size_t name_bytes)

@@ -92,6 +92,17 @@ void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes); /* sp
 void fa_scope_close(fa_scope scope);
 void fa_scope_release(fa_scope scope);
 uint64_t fa_scope_span_id(fa_scope scope);
+/* What an open scope, or one that is closed and not yet released, has come to; 0, and all zero,
+ * where it is not recorded. About 50 ns. */
+struct fa_scope_totals {
+    uint64_t duration_ns; /* until now */
+    uint64_t count;       /* exact, with what is closed inside it; of an open span: with its open phases too */
+    uint64_t bytes;
+    int64_t live_change_bytes; /* of the process's live heap since the scope was opened, estimated */
+    uint64_t held_bytes;       /* spans: what its own samples hold now, estimated */
+    uint64_t peak_bytes;       /* spans: the most that they ever held at once */
+};
+int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals);
 void fa_checkpoint(const char *name, size_t name_bytes); /* 1 to 5 us: reads RSS */
 void fa_set_process_phase(const char *name, size_t name_bytes);
 void fa_set_thread_name(uint32_t tid, const char *name, size_t name_bytes);

@@ -279,6 +279,7 @@ struct fa_span {
     uint32_t pins;      /* scopes of the program that can still allocate in it */
     uint32_t tid;       /* that opened it */
     struct fa_held held;
+    uint64_t peak_bytes; /* the most that its samples ever held at once, estimated */
     char attributes[FA_ATTRIBUTES_BYTES]; /* UTF-8 "key=value key=value", NUL-terminated, cut to fit */
 };
 
@@ -363,7 +364,7 @@ _Static_assert(sizeof(struct fa_live) == 64, "a live sample fills a cache line")
 _Static_assert(sizeof(struct fa_node) == 16, "");
 _Static_assert(sizeof(struct fa_site) == 64, "");
 _Static_assert(sizeof(struct fa_freed) == 64, "");
-_Static_assert(sizeof(struct fa_span) == 232, "");
+_Static_assert(sizeof(struct fa_span) == 240, "");
 _Static_assert(sizeof(struct fa_phase) == 72, "");
 _Static_assert(sizeof(struct fa_record) == 104, "");
 _Static_assert(sizeof(struct fa_event) == 64, "");

@@ -127,7 +127,9 @@ static void totals_add(const struct fa_live *sample)
     uint64_t count = sampler_count_q16(sample->size, sample->weight);
     held_add(&fa.sites[sample->site].held, sample->weight, count);
     if (sample->domain == FA_DOMAIN_ARENA) return;
-    held_add(&fa.spans[sample->span].held, sample->weight, count);
+    struct fa_span *span = &fa.spans[sample->span];
+    held_add(&span->held, sample->weight, count);
+    if (span->held.live_bytes > span->peak_bytes) span->peak_bytes = span->held.live_bytes;
     held_add(&fa.phases[sample->phase].held, sample->weight, count);
     held_add(&fa.thread_names[sample->thread_name].held, sample->weight, count);
     struct fa_header *header = fa.header;

@@ -194,6 +194,31 @@ uint64_t fa_scope_span_id(fa_scope scope)
     return entry ? entry->span_id : 0;
 }
 
+int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals)
+{
+    memset(totals, 0, sizeof *totals);
+    struct fa_thread *slot = scope && fa_is_active() ? thread_slot() : NULL;
+    if (!slot) return 0;
+    fa_lock();
+    const struct scope *entry = scope_get(scope);
+    if (entry && slot->generation == fa.generation) {
+        if (!entry->closed) scope_flush(slot);
+        totals->duration_ns = fa_now_ns() - entry->start_ns;
+        totals->count = entry->count;
+        totals->bytes = entry->bytes;
+        totals->live_change_bytes = (int64_t)(fa.header->live_bytes - entry->start_live_bytes);
+        if (entry->is_span) {
+            const struct fa_span *span = &fa.spans[entry->span];
+            if (span->count > totals->count) totals->count = span->count;
+            if (span->bytes > totals->bytes) totals->bytes = span->bytes;
+            totals->held_bytes = span->held.live_bytes;
+            totals->peak_bytes = span->peak_bytes;
+        }
+    }
+    fa_unlock();
+    return entry != NULL;
+}
+
 void fa_set_process_phase(const char *name, size_t name_bytes)
 {
     if (!fa_is_active()) return;

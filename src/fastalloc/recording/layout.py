@@ -312,6 +312,7 @@ SPAN: Final = _struct(
     ("pins", "<u4"),
     ("tid", "<u4"),
     ("held", HELD),
+    ("peak_bytes", "<u8"),
     ("attributes", f"S{ATTRIBUTES_BYTES}"),
 )
 

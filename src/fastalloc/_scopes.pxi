@@ -1,0 +1,292 @@
+"""The part of the door for scopes: spans, phases, requests, and what switches between them."""
+from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set, get_value
+from cpython.ref cimport PyObject
+
+# The running context names the scope it is in: a Scope, or None outside all.
+cdef object _scope_variable = PyContextVar_New("fastalloc_scope", <PyObject *>None)
+
+
+cdef class Part:
+    """What the phases of one name in a request came to, nested ones included."""
+    cdef readonly uint64_t entered, duration_ns, count, bytes
+    cdef readonly int64_t live_change_bytes
+
+
+cdef class Scope:
+    """An open span or phase. Entering and leaving never raise."""
+    cdef fa_scope scope  # 0: not open, or nothing is recorded
+    cdef readonly Scope request  # the span that `parts` belongs to: itself, one around it, or None
+    cdef dict parts  # of a request: Part by name
+    cdef int depth
+    cdef readonly str name
+    cdef Scope outer
+    cdef object token
+
+    def __cinit__(self, name, /, *args, **kwargs):
+        self.name = name if type(name) is str else str(name)
+
+    cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
+        return 0
+
+    def __enter__(self):
+        cdef Py_ssize_t size = 0
+        cdef const char *name
+        self.depth += 1
+        if self.depth > 1 or not fa_is_active():
+            return self
+        self._release()
+        _watch_switches()
+        self.outer = <Scope>get_value(_scope_variable)
+        try:
+            name = PyUnicode_AsUTF8AndSize(self.name, &size)
+        except UnicodeEncodeError:
+            name, size = "(not encodable)", 15
+        self.scope = self._open(self.outer.scope if self.outer is not None else 0, name, size)
+        if self.scope:
+            if self.parts is None and self.outer is not None:
+                self.request = self.outer if self.outer.parts is not None else self.outer.request
+            self.token = PyContextVar_Set(_scope_variable, self)
+            fa_switch_scope(self.scope)
+        return self
+
+    def __exit__(self, *exception):
+        self.depth -= 1
+        if self.depth > 0 or self.token is None:
+            return None
+        try:
+            PyContextVar_Reset(_scope_variable, self.token)
+        except (ValueError, RuntimeError):  # left in another context than entered (generators)
+            if get_value(_scope_variable) is self:
+                PyContextVar_Set(_scope_variable, self.outer)
+        self.token = None
+        self.outer = None
+        fa_scope_close(self.scope)
+        if self.request is not None:
+            self._add_to_request()
+        return None
+
+    cdef int _add_to_request(self) except -1:
+        cdef fa_totals totals
+        cdef dict parts = self.request.parts
+        cdef Part part = <Part>parts.get(self.name)
+        self.request = None
+        fa_scope_totals(self.scope, &totals)
+        if part is None:
+            if len(parts) >= 64:
+                return 0
+            part = parts[self.name] = Part()
+        part.entered += 1
+        part.duration_ns += totals.duration_ns
+        part.count += totals.count
+        part.bytes += totals.bytes
+        part.live_change_bytes += totals.live_change_bytes
+        return 0
+
+    def totals(self):
+        """(duration_ns, count, bytes, live_change_bytes, held_bytes, peak_bytes) so far; of a closed
+        one: at its end. Zeros where it is not recorded."""
+        cdef fa_totals totals
+        fa_scope_totals(self.scope, &totals)
+        return (totals.duration_ns, totals.count, totals.bytes, totals.live_change_bytes,
+                totals.held_bytes, totals.peak_bytes)
+
+    def suspend(self):
+        """Leave the open scope for a while: a generator yields. Then resume()."""
+        if self.token is not None:
+            PyContextVar_Set(_scope_variable, self.outer)
+            fa_switch_scope(self.outer.scope if self.outer is not None else 0)
+
+    def resume(self):
+        """Go on in the suspended scope, below the scope that is running now."""
+        if self.token is not None:
+            self.outer = <Scope>get_value(_scope_variable)
+            self.token = PyContextVar_Set(_scope_variable, self)
+            fa_switch_scope(self.scope)
+
+    cdef void _release(self):
+        if self.scope:
+            fa_scope_release(self.scope)
+            self.scope = 0
+
+    def __dealloc__(self):
+        self._release()
+
+
+def current_request():
+    """The request that runs in this context: the innermost Span that was made one. None outside."""
+    cdef Scope scope = <Scope>get_value(_scope_variable)
+    if scope is None or scope.parts is not None:
+        return scope
+    return scope.request
+
+
+cdef class Span(Scope):
+    """See fastalloc.span."""
+    cdef readonly dict attributes
+
+    def __cinit__(self, name, /, **attributes):
+        self.attributes = attributes
+
+    @property
+    def id(self):
+        """Number of this span in this process, from 1; 0 when it is not being recorded."""
+        return fa_scope_span_id(self.scope)
+
+    def gather(self):
+        """Make this span a request: what closes inside it is added up in the dict that is returned,
+        a Part by name, 64 of them at most. To be called before it is entered."""
+        self.parts = {}
+        return self.parts
+
+    def rename(self, name):
+        """Give the span its final name (a route known only later). Costs about 1 us."""
+        cdef Py_ssize_t size = 0
+        cdef const char *text
+        self.name = name if type(name) is str else str(name)
+        try:
+            text = PyUnicode_AsUTF8AndSize(self.name, &size)
+        except UnicodeEncodeError:
+            return
+        fa_scope_rename(self.scope, text, size)
+
+    cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
+        cdef bytes text
+        if not self.attributes:
+            return fa_span_open(parent, name, size, NULL, 0)
+        try:
+            text = " ".join([f"{key}={value}" for key, value in self.attributes.items()]).encode(
+                "utf-8", "replace")
+        except Exception:  # a foreign __str__
+            text = b"(attributes could not be shown)"
+        return fa_span_open(parent, name, size, text, len(text))
+
+
+cdef class Phase(Scope):
+    """See fastalloc.phase."""
+
+    cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
+        return fa_phase_open(parent, name, size)
+
+
+cdef void _tell_scopes_to_core():
+    cdef Scope example = Scope("")
+    fa_watch_scopes(<void *>Scope, <char *>&example.scope - <char *><void *>example,
+                    <void *>_scope_variable, hash(_scope_variable))
+
+
+_tell_scopes_to_core()
+
+
+# Called before a scope opens until it returns True: watches for what switches contexts.
+cdef object _watcher = None
+
+
+cdef void _watch_switches():
+    global _watcher
+    if _watcher is not None:
+        try:
+            if _watcher():
+                _watcher = None
+        except Exception:
+            _watcher = None
+
+
+def set_switch_watcher(watcher):
+    """`watcher()` is called before each scope opens, until it returns True."""
+    global _watcher
+    _watcher = watcher
+
+
+def watch_tasks(dict current_tasks):
+    """Follow asyncio's tasks from step to step. False: not possible on this version."""
+    return fa_watch_tasks(<void *>current_tasks) == 0
+
+
+def follow_context(*args):
+    """The running context has changed: count for its scope from here on."""
+    fa_follow_context()
+
+
+cdef object _original_handle_run = None
+
+
+def set_handle_run(original):
+    """What run_handle calls: asyncio.Handle._run as it was."""
+    global _original_handle_run
+    _original_handle_run = original
+
+
+def run_in_scope(context, function, *args):
+    """function(*args), which enters `context` (a Context), counted for the scope that it names."""
+    cdef Scope scope = <Scope>context.get(_scope_variable)
+    cdef fa_step step = fa_step_begin(scope.scope if scope is not None else 0)
+    try:
+        return function(*args)
+    finally:
+        fa_step_end(step)
+
+
+def run_handle(self):
+    """asyncio.Handle._run, counted for the scope that the handle's context names."""
+    return run_in_scope(self._context, _original_handle_run, self)
+
+
+cdef class Steps:
+    """Awaits a coroutine, counting each of its steps for the scope of the running context: for
+    event loops whose tasks cannot be followed."""
+    cdef object coroutine
+
+    def __cinit__(self, coroutine):
+        self.coroutine = coroutine
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._step(self.coroutine.send, (None,))
+
+    def send(self, value):
+        return self._step(self.coroutine.send, (value,))
+
+    def throw(self, *error):
+        return self._step(self.coroutine.throw, error)
+
+    def close(self):
+        self.coroutine.close()
+
+    cdef object _step(self, function, tuple args):
+        fa_task_enter()
+        try:
+            value = function(*args)
+        except BaseException:  # also StopIteration: the task goes on in who awaited this
+            fa_follow_context()
+            raise
+        fa_task_leave()
+        return value
+
+
+def checkpoint(name):
+    """See fastalloc.checkpoint."""
+    cdef Py_ssize_t size = 0
+    cdef const char *text
+    if fa_is_active():
+        try:
+            text = PyUnicode_AsUTF8AndSize(name if type(name) is str else str(name), &size)
+        except UnicodeEncodeError:
+            return
+        fa_checkpoint(text, size)
+
+
+def set_process_phase(str name):
+    """What runs outside all spans counts for this phase from here on."""
+    cdef bytes text = name.encode()
+    fa_set_process_phase(text, len(text))
+
+
+def set_thread_name(uint32_t tid, str name):
+    """Name the thread with this kernel id in all samples it takes from here on."""
+    cdef bytes text = name.encode("utf-8", "replace")
+    fa_set_thread_name(tid, text, len(text))
