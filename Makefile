@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 # Test arguments: make test ARGS="-k top -x"
 ARGS ?=
 
-NATIVE := $(wildcard src/fastalloc/native/*.c src/fastalloc/native/*.h src/fastalloc/_core.pyx src/fastalloc/_core.pxd src/fastalloc/_scopes.pxi)
+NATIVE := $(wildcard src/fastalloc/native/*.c src/fastalloc/native/*.h src/fastalloc/_core.pyx src/fastalloc/_core.pxd src/fastalloc/*.pxi)
 
 .PHONY: help
 help: ## show this list

@@ -28,6 +28,9 @@ cdef extern from "fastalloc.h":
         uint32_t mode
         uint32_t state
         uint32_t control
+        uint32_t off
+        uint32_t own_cpu_millionths
+        uint64_t own_cpu_ns
         uint32_t free_design
         uint64_t interval_bytes
         uint64_t live_bytes
@@ -46,6 +49,14 @@ cdef extern from "fastalloc.h":
     const char *fa_error_step()
     int fa_is_active()
     int fa_hooks_displaced()
+
+    uint32_t fa_control()
+    int fa_control_replace(uint32_t old, uint32_t new)
+    void fa_note_off(uint32_t off)
+    void fa_note_own_cpu(uint32_t millionths)
+    void fa_add_own_cpu(uint64_t ns)
+    void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes)
+    void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open)
 
     const fa_header *fa_get_header "fa_header"()
     const char *fa_recording_path()

@@ -95,6 +95,8 @@ def state():
         "limit_bytes": header.limit_bytes,
         "free_design": ("divert", "filter")[header.free_design],
         "hooks_displaced": fa_hooks_displaced() != 0,
+        "own_cpu_ns": header.own_cpu_ns,
+        "own_cpu_millionths": header.own_cpu_millionths,
     }
 
 
@@ -114,4 +116,5 @@ def thread_totals():
     return count, total
 
 
+include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests

@@ -37,6 +37,7 @@ ENUMS: dict[str, tuple[type[IntEnum], str]] = {
     "fa_mode": (layout.Mode, "FA_MODE_"),
     "fa_state": (layout.State, "FA_STATE_"),
     "fa_control": (layout.Control, "FA_CONTROL_"),
+    "fa_off": (layout.Off, "FA_OFF_"),
     "fa_free_design": (layout.FreeDesign, "FA_FREE_"),
     "fa_domain": (layout.Domain, "FA_DOMAIN_"),
     "fa_guard": (layout.Guard, "FA_GUARD_"),

@@ -17,7 +17,7 @@
  *  2. Tables that others point into (strings, functions, nodes, sites, names, phases) are
  *     append-only: an entry below `used` never changes its identity.
  *  3. All times are nanoseconds of CLOCK_MONOTONIC since `start_monotonic_ns`.
- *  4. Whoever writes anything but a thread's own slot, the control word or dump_requests holds the
+ *  4. Whoever writes anything but a thread's own slot, the control word, dump_requests or own_cpu_* holds the
  *     recorder's lock and has made `sequence` odd. A reader that sees the same even value
  *     before and after copying has a consistent copy; one that finds it odd in a dead
  *     process's file recomputes the totals from the live table.
@@ -75,7 +75,22 @@ struct fa_held {
 
 enum fa_mode { FA_MODE_DISABLED, FA_MODE_STANDBY, FA_MODE_LIGHT, FA_MODE_AGGRESSIVE, FA_MODE_TARGETED };
 enum fa_state { FA_STATE_EMPTY, FA_STATE_RUNNING, FA_STATE_STOPPED, FA_STATE_EXITED };
-enum fa_control { FA_CONTROL_RUN, FA_CONTROL_DISABLE };
+/* The control word. RUN and DISABLE also say how things stand; the others are asked for, and the process
+ * puts one of the first two there when it has done so. */
+enum fa_control {
+    FA_CONTROL_RUN,
+    FA_CONTROL_DISABLE,
+    FA_CONTROL_ENABLE /* as it was before; ENABLE + n: in mode n of enum fa_mode */
+};
+/* Why recording is switched off while the process runs. */
+enum fa_off {
+    FA_OFF_NOT,
+    FA_OFF_PROGRAM,  /* the program called fastalloc.disable() */
+    FA_OFF_CONTROL,  /* the control word: `fastalloc disable` */
+    FA_OFF_FILE,     /* the file `disabled` in the folder */
+    FA_OFF_KEY,      /* the shared key of kill_switch_url */
+    FA_OFF_OVERHEAD  /* recording took more CPU time than overhead_percent, even at the widest interval */
+};
 enum fa_free_design { FA_FREE_DIVERT, FA_FREE_FILTER };
 /* MALLOC and MMAP: native memory, asked of the C library past Python's domains. */
 enum fa_domain {
@@ -182,6 +197,8 @@ struct fa_header {
     uint32_t exit_name;     /* string id */
     uint64_t oom_kills_at_start; /* kills for memory that the limiting cgroup had counted then */
     uint64_t own_cpu_ns;         /* CPU time spent recording samples, measured */
+    uint32_t off;                /* enum fa_off */
+    uint32_t own_cpu_millionths; /* own CPU time as a part of the process's, when last compared */
 
     uint64_t losses[FA_LOSS_COUNT];
     uint32_t live_free;    /* head of the free list of FA_LIVE (chained through `site`) */
@@ -336,13 +353,14 @@ enum fa_event_kind {
     FA_EVENT_THINNED,   /* a: old interval, b: new: live table full */
     FA_EVENT_FORK,      /* in the child; a: parent's pid            */
     FA_EVENT_FAILED_ALLOCATION, /* a: size, b: domain; with stack   */
-    FA_EVENT_CONTROL,   /* a: control word                          */
+    FA_EVENT_CONTROL,   /* a: control word, b: enum fa_off          */
     FA_EVENT_DISPLACED, /* our hooks were removed by another tool   */
     FA_EVENT_PHASE,     /* the process went to another phase; a: its index */
     FA_EVENT_GUARD,     /* a: new enum fa_guard, b: usage in bytes; tripped: with the allocating stack */
     FA_EVENT_DUMP,      /* a: 1 begun, 2 complete, 3 failed; b: milliseconds */
     FA_EVENT_OVERHEAD,  /* a: own CPU time in millionths of the process's, b: interval from now on, 0: off */
-    FA_EVENT_NATIVE     /* a: 1 malloc and mmap are hooked from now on, 0: no longer; b: slots patched */
+    FA_EVENT_NATIVE,    /* a: 1 malloc and mmap are hooked from now on, 0: no longer; b: slots patched */
+    FA_EVENT_BREAKER    /* a: 1 a layer was switched off, 0: is on again; `span` names the layer */
 };
 
 struct fa_event {
@@ -352,7 +370,7 @@ struct fa_event {
     uint64_t b;
     uint32_t kind; /* enum fa_event_kind */
     uint32_t node; /* stack, 0: none */
-    uint32_t span; /* string id: the span's name, 0: none */
+    uint32_t span; /* string id: the span's name (BREAKER: the layer's), 0: none */
     uint32_t tid;
     uint64_t span_id;
     uint64_t rss_bytes;

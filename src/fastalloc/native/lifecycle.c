@@ -75,6 +75,8 @@ static int continue_in_child(void)
     header->forked_ns = fa_now_ns();
     header->ended_count = header->ended_bytes = 0;
     header->samples = header->freed = 0;
+    header->own_cpu_ns = 0; /* as the clock of its own CPU time */
+    header->own_cpu_millionths = 0;
     header->high_water_bytes = header->live_bytes;
     header->high_water_count_q16 = header->live_count_q16;
     header->high_water_ns = header->forked_ns;

@@ -1,10 +1,13 @@
+#define _GNU_SOURCE
 #include "sample.h"
 
 #include <errno.h>
 
 #include "climb.h"
+#include "control.h"
 #include "fastalloc.h"
 #include "live.h"
+#include "own_cpu.h"
 #include "recording.h"
 #include "records.h"
 #include "sampler.h"
@@ -91,10 +94,7 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
         fa.header->updated_ns = now;
         live_add((uintptr_t)block, &sample);
         timeline_tick(now);
-        if (UNLIKELY(__atomic_load_n(&fa.header->control, __ATOMIC_RELAXED) != FA_CONTROL_RUN)) {
-            event_write(FA_EVENT_CONTROL, fa.header->control, 0, 0);
-            __atomic_store_n(&fa.active, 0, __ATOMIC_RELEASE);
-        }
+        control_look();
     }
     fa_unlock();
     climb_look();
@@ -108,7 +108,9 @@ void sample_take(const void *block, size_t n, uint64_t interval, int domain)
         return;
     }
     fa_tls.busy = 1;
+    uint64_t begun = own_cpu_begin();
     record(block, n, sampler_weight(n, interval), domain);
+    own_cpu_end(begun);
     fa_tls.busy = 0;
 }
 
@@ -116,9 +118,11 @@ int sample_out(const void *block, struct fa_live *taken)
 {
     if (fa_tls.locked || !fa.header || !block) return 0;
     int saved = errno;
+    uint64_t begun = own_cpu_begin();
     fa_lock();
     int was = live_take((uintptr_t)block, taken);
     fa_unlock();
+    own_cpu_end(begun);
     errno = saved;
     return was;
 }
@@ -126,10 +130,12 @@ int sample_out(const void *block, struct fa_live *taken)
 void sample_out_done(const struct fa_live *taken, int gone)
 {
     int saved = errno;
+    uint64_t begun = own_cpu_begin();
     fa_lock();
     if (gone) live_forget(taken);
     else live_restore(taken);
     fa_unlock();
+    own_cpu_end(begun);
     errno = saved;
 }
 
@@ -159,7 +165,9 @@ void sample_arena(const void *arena, size_t n)
     __atomic_fetch_add(&fa.header->arena_bytes, n, __ATOMIC_RELAXED);
     if (fa.header->mode != FA_MODE_STANDBY || !thread_slot()) return;
     fa_tls.busy = 1;
+    uint64_t begun = own_cpu_begin();
     record(arena, n, n, FA_DOMAIN_ARENA);
+    own_cpu_end(begun);
     fa_tls.busy = 0;
 }
 

@@ -65,6 +65,18 @@ class Control(IntEnum):
 
     RUN = 0
     DISABLE = 1
+    ENABLE = 2
+
+
+class Off(IntEnum):
+    """`enum fa_off`: why recording is switched off while the process runs."""
+
+    NOT = 0
+    PROGRAM = 1
+    CONTROL = 2
+    FILE = 3
+    KEY = 4
+    OVERHEAD = 5
 
 
 class FreeDesign(IntEnum):
@@ -148,6 +160,7 @@ class EventKind(IntEnum):
     DUMP = 12
     OVERHEAD = 13
     NATIVE = 14
+    BREAKER = 15
 
 
 def _struct(*fields: tuple[str, object] | tuple[str, object, int]) -> np.dtype[np.void]:
@@ -224,6 +237,8 @@ HEADER: Final = _struct(
     ("exit_name", "<u4"),
     ("oom_kills_at_start", "<u8"),
     ("own_cpu_ns", "<u8"),
+    ("off", "<u4"),
+    ("own_cpu_millionths", "<u4"),
     ("losses", "<u8", len(Loss)),
     ("live_free", "<u4"),
     ("spans_free", "<u4"),
