@@ -80,7 +80,7 @@ cdef extern from "fastalloc.h":
 
     fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes,
                           const char *attributes, size_t attributes_bytes)
-    fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes)
+    fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes, int quiet)
     void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes)
     void fa_scope_close(fa_scope scope)
     void fa_scope_release(fa_scope scope)

@@ -21,6 +21,7 @@ cdef class Scope:
     cdef readonly str name
     cdef Scope outer
     cdef object token
+    cdef bint quiet, apart  # of a Phase
 
     def __cinit__(self, name, /, *args, **kwargs):
         self.name = name if type(name) is str else str(name)
@@ -62,14 +63,15 @@ cdef class Scope:
         self.outer = None
         fa_scope_close(self.scope)
         if self.request is not None:
-            self._add_to_request()
+            if not (self.quiet or self.apart):
+                self._add_to_request()
+            self.request = None
         return None
 
     cdef int _add_to_request(self) except -1:
         cdef fa_totals totals
         cdef dict parts = self.request.parts
         cdef Part part = <Part>parts.get(self.name)
-        self.request = None
         fa_scope_totals(self.scope, &totals)
         if part is None:
             if len(parts) >= 64:
@@ -162,10 +164,14 @@ cdef class Span(Scope):
 
 
 cdef class Phase(Scope):
-    """See fastalloc.phase."""
+    """See fastalloc.phase. quiet: without a record at its end, and no part of the request's. apart:
+    it counts for itself alone, not for the span, request and phase around it."""
+
+    def __cinit__(self, name, /, *, bint quiet=False, bint apart=False):
+        self.quiet, self.apart = quiet, apart
 
     cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
-        return fa_phase_open(parent, name, size)
+        return fa_phase_open(0 if self.apart else parent, name, size, self.quiet)
 
 
 cdef void _tell_scopes_to_core():

@@ -248,3 +248,40 @@ with span("still sound"): blocks(256)
     assert got["by thread"] == [4]
     assert got["sound"] == [16] and got["still sound"] == [256]
     assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_a_quiet_phase_is_counted_and_leaves_no_record(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+with span("request"):
+    with core.Phase("query", quiet=True):
+        blocks(4)
+""",
+    )
+    assert records(snapshot, "phase") == {}
+    assert records(snapshot) == {"request": [4]}
+    assert phases(snapshot)[("request", "query")] == 4
+
+
+def test_a_phase_apart_counts_for_nothing_around_it(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+kept = []
+with span("request"):
+    blocks(1)
+    with phase("view"):
+        blocks(2)
+        with core.Phase("aside", apart=True):
+            blocks(4)
+            kept.append(bytes(8_000_000))
+        blocks(16)
+""",
+    )
+    assert records(snapshot) == {"request": [1 + 2 + 16]}
+    assert records(snapshot, "phase") == {"view": [2 + 16], "aside": [4 + 8]}
+    assert phases(snapshot)[("", "aside")] == 4 + 8
+    held = snapshot.live[snapshot.live["size"] >= 8_000_000]
+    assert [str(snapshot.phases["name"][sample["phase"]]) for sample in held] == ["aside"]
+    assert not held["span"].any()

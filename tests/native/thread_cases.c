@@ -45,7 +45,7 @@ static void *work(void *argument)
         fake_scope(span);
         fa_switch_scope(span);
         for (uintptr_t i = 0; i < 50; i++) test_allocate((void *)(base + 16 * i), 100);
-        fa_scope phase = fa_phase_open(span, "phase", 5);
+        fa_scope phase = fa_phase_open(span, "phase", 5, 0);
         fake_scope(phase);
         fa_switch_scope(phase);
         for (uintptr_t i = 0; i < 50; i++) test_free((void *)(base + 16 * i));

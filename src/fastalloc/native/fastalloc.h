@@ -97,7 +97,8 @@ int fa_watch_tasks(void *current_tasks);
  * returns 0 when a table is full: then all goes to the process, and a loss is counted. */
 fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes,
                       const char *attributes, size_t attributes_bytes);
-fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes);
+fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes,
+                       int quiet); /* quiet: counted under its label, but without a record at its end */
 void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes); /* spans only */
 void fa_scope_close(fa_scope scope);
 void fa_scope_release(fa_scope scope);

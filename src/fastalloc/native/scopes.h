@@ -43,6 +43,7 @@ struct scope {
     uint32_t next_free;
     uint16_t serial;     /* counts the uses of this entry */
     uint8_t is_span;
+    uint8_t is_quiet; /* leaves no record */
     uint8_t closed;
 };
 

@@ -97,7 +97,7 @@ fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes, cons
     return scope;
 }
 
-fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes)
+fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes, int quiet)
 {
     struct fa_thread *slot = thread_slot();
     if (!slot) return 0;
@@ -106,6 +106,7 @@ fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes)
     if (scope) {
         struct scope *made = scope_get(scope);
         made->name = name_intern(name, name_bytes);
+        made->is_quiet = quiet != 0;
         made->phase = phase_label_of(made->span ? fa.spans[made->span].name : 0, made->name);
         fa.phases[made->phase].entered++;
         if (made->span) fa.spans[made->span].pins++;
@@ -163,7 +164,7 @@ void fa_scope_close(fa_scope scope)
             .tid = slot->tid,
         };
         if (closing->is_span) span->end_ns = record.time_ns | 1;
-        record_write(&record);
+        if (!closing->is_quiet) record_write(&record);
         struct scope *parent = closing->parent ? scope_get(closing->parent) : NULL;
         if (parent) {
             parent->count += closing->count;
