@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"recording", "analysis"},
     # the public names, and what is built on them
     "": {"_core", "config", "profiler", "spans", "recording"},
-    "integrations": {"", "profiler"},
+    "requests": {"_core", "breaker", "profiler", "spans"},
+    "integrations": {"", "profiler", "requests"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
     "cli": {"", "analysis", "config", "demo", "export", "recording"},
     "__main__": {"cli"},
@@ -56,7 +57,7 @@ MAY_IMPORT_LATE = {"profiler": {"recording"}}
 
 CAPTURE_WING = (
     *("_core", "breaker", "config", "dumps", "housekeeping", "inactive", "limits"),
-    *("profiler", "spans", "status", "threads"),
+    *("profiler", "requests", "spans", "status", "threads"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}

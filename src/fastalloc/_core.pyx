@@ -70,6 +70,11 @@ def set_mode(str mode, uint64_t interval_bytes):
     _check(fa_set_mode(MODES.index(mode), interval_bytes))
 
 
+def mode():
+    """The mode the recorder is in now: it may have changed by itself. "disabled" while it is off."""
+    return MODES[fa_get_header().mode] if fa_is_active() else "disabled"
+
+
 def is_active():
     """Whether samples are being taken."""
     return fa_is_active() != 0

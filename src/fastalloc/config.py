@@ -68,7 +68,21 @@ OPTIONS = (
         "Capacity of the recording's tables, 1 to 64: each step is about 3.5 MiB of file. "
         "By default 1; 4 in aggressive and 16 in targeted mode.",
     ),
+    Option(
+        "request_percent",
+        "percent",
+        1,
+        "How many requests in a hundred trackers look at in detail, in light mode. The byte sampler "
+        "sees all of them, and aggressive mode looks at each.",
+    ),
+    Option(
+        "seed",
+        "count",
+        0,
+        "Seed of the lot by which requests are chosen; 0: another one in each process.",
+    ),
 )
+AT_ONCE = {"request_percent"}  # configure() changes these while recording
 _BY_NAME = {option.name: option for option in OPTIONS}
 _SCALES = {"aggressive": 4, "targeted": 16}
 _NOT_OPTIONS = {"WERROR"}  # variables of our own build
@@ -147,6 +161,11 @@ def check(values: Mapping[str, object]) -> dict[str, object]:
     return {name: _checked(_BY_NAME[name], value) for name, value in values.items()}
 
 
+def default_of(name: str) -> object:
+    """An option's default; None where it depends on the mode or the user."""
+    return _BY_NAME[name].default
+
+
 def _checked(option: Option, value: object) -> object:
     """The value in the option's own type."""
     if option.kind == "mode":
@@ -157,6 +176,8 @@ def _checked(option: Option, value: object) -> object:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
             raise ConfigError(f"dir: {value!r} is no path")
         return os.path.abspath(os.fspath(value))
+    if option.kind == "percent":
+        return _percent(option.name, value)
     number = _number(option.name, value)
     low, high = {
         "interval_bytes": (1, 1 << 40),
@@ -166,6 +187,17 @@ def _checked(option: Option, value: object) -> object:
     if not low <= number <= high:
         raise ConfigError(f"{option.name}: {number} is not between {low} and {high}")
     return number
+
+
+def _percent(name: str, value: object) -> float:
+    """A number from 0 to 100, whole where it is whole."""
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) else -1.0
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100 or isinstance(value, bool):
+        raise ConfigError(f"{name}: {value!r} is no number from 0 to 100")
+    return int(number) if number.is_integer() else number
 
 
 def _number(name: str, value: object) -> int:

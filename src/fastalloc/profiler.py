@@ -25,7 +25,7 @@ except ImportError as error:  # not compiled for this interpreter, or a second i
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from fastalloc.recording.snapshot import Snapshot
 
@@ -110,8 +110,8 @@ def _json(value: object) -> str:
     """JSON of dicts, texts and integers. The json module would take 3 ms of every start."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_json(str(k))}: {_json(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, int):
-        return str(int(value))
+    if isinstance(value, (int, float)):
+        return str(int(value) if isinstance(value, bool) else value)
     text = str(value).encode("utf-8", "replace").decode()
     return (
         '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in text) + '"'
@@ -160,18 +160,26 @@ def status() -> Status:
     return Status(_core.state() if _core else {}, _config, _reason, _limit_source)
 
 
+def option(name: str) -> Any:
+    """The value of an option that is in force, or its default before the first start."""
+    return getattr(_config, name) if _config is not None else config.default_of(name)
+
+
 def configure(options: Mapping[str, object]) -> None:
     """Set options in the manner of logging.config.dictConfig.
 
     Before `start`: the values it shall use where no argument and no environment variable says
     otherwise. While recording: `mode` and `interval_bytes` take effect at once (in other threads the
-    interval within the next MiB that they allocate); the other options belong to the next `start`. Raises ConfigError (a ValueError), and
-    then changes nothing.
+    interval within the next MiB that they allocate), and so does what is said of requests; the other
+    options belong to the next `start`. Raises ConfigError (a ValueError), and then changes nothing.
     """
     checked = config.check(options)
     _configured.update(checked)
     if _core is None or _config is None or not _core.is_active():
         return
+    for name in config.AT_ONCE & checked.keys():
+        setattr(_config, name, checked[name])
+        _config.sources[name] = "configure"
     if "mode" in checked or "interval_bytes" in checked:
         mode = str(checked.get("mode", _core.state()["mode"]))
         _switch(mode, checked.get("interval_bytes"))

@@ -86,6 +86,9 @@ def checkpoint(name: str) -> None:
     """
     if _core is not None:
         _core.checkpoint(name)
+        request: Any = _core.current_request()
+        if request is not None:
+            request.passed(str(name))
 
 
 def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
