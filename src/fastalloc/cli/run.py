@@ -23,7 +23,7 @@ from typing import Any
 
 from fastalloc.config import MODES, OPTIONS
 
-METAVARS = {"bytes": "BYTES", "count": "COUNT", "directory": "DIR"}
+METAVARS = {"percent": "PERCENT", "bytes": "BYTES", "count": "COUNT", "directory": "DIR"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
