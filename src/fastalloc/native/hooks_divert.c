@@ -62,19 +62,34 @@ static void *raw_calloc(void *ctx, size_t count, size_t size)
     return LIKELY(block) ? block : raw_failed(count * size);
 }
 
-static void *raw_realloc(void *ctx, void *block, size_t n)
+/* A sample, a call from inside OBJ or MEM realloc (which counted it), or the countdown is used up. */
+static NOINLINE void *raw_realloc_slow(void *ctx, void *block, size_t n)
 {
     struct fa_live taken;
     uint64_t interval = 0;
+    struct fa_thread *thread = fa_tls.slot;
+    int diverting = fa_tls.nested == FA_NESTED_DIVERT;
+    int counted = fa_tls.nested || (block && thread->counted_block == (uintptr_t)block);
+    thread->counted_block = 0;
     int taken_out = block && live_maybe(block) && sample_out(block, &taken);
-    int outer = fa_tls.nested;
-    if (!outer && count_allocation(n)) interval = sample_due(n);
+    if (!counted && count_allocation(n)) interval = sample_due(n);
     void *moved = original[FA_DOMAIN_RAW].realloc(ctx, block, n);
-    if (outer == FA_NESTED_DIVERT && n == SMALL + 1) fa_tls.diverted = moved;
+    if (diverting && n == SMALL + 1) fa_tls.diverted = moved;
     if (taken_out) sample_out_done(&taken, moved != NULL);
     if (interval && moved) sample_take(moved, n, interval, fa_tls.domain);
-    if (UNLIKELY(!moved) && !outer) sample_failed(n, fa_tls.domain);
+    if (UNLIKELY(!moved) && !counted) sample_failed(n, fa_tls.domain);
     return moved;
+}
+
+static HOT_HOOK void *raw_realloc(void *ctx, void *block, size_t n)
+{
+    struct fa_thread *thread = fa_tls.slot;
+    if (UNLIKELY(thread->left < (int64_t)n) || UNLIKELY(thread->counted_block == (uintptr_t)block) ||
+        UNLIKELY(!live_home_empty(block)))
+        return raw_realloc_slow(ctx, block, n);
+    (void)count_allocation(n);
+    void *moved = original[FA_DOMAIN_RAW].realloc(ctx, block, n);
+    return LIKELY(moved) ? moved : raw_failed(n);
 }
 
 static NOINLINE void raw_free_slow(void *ctx, void *block)
@@ -128,32 +143,46 @@ static NOINLINE void *small_slow(void *ctx, size_t count, size_t size, int zeroe
     return block; /* if it did not come from RAW (the probe excludes it), it holds n bytes all the same */
 }
 
-/* Realloc to a small size. The block may be pymalloc's (it then stays or moves inside), or RAW's
- * (a sample, or once larger), so that RAW realloc runs below and must not count again. */
-static inline void *small_realloc(void *ctx, void *block, size_t n, int domain)
+static NOINLINE void *small_realloc_slow(void *ctx, void *block, size_t n, int domain)
 {
     if (fa_tls.nested) return original[domain].realloc(ctx, block, n);
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
-    if (UNLIKELY(interval)) {
-        /* 513 bytes, since pymalloc copies the old block's size class into it; then cut down. A
-         * RAW sample is taken out by the RAW hook below. */
-        struct suspended was = suspend(FA_NESTED_DIVERT, 0);
-        void *moved = original[domain].realloc(ctx, block, SMALL + 1);
-        int diverted = moved && moved == fa_tls.diverted;
-        resume(was);
-        if (!moved) sample_failed(n, domain);
-        if (!diverted) return moved;
-        void *fitted = original[FA_DOMAIN_RAW].realloc(original[FA_DOMAIN_RAW].ctx, moved, n);
-        if (fitted) moved = fitted;
-        sample_take(moved, n, interval, domain);
-        return moved;
+    uint64_t interval = sample_due(n);
+    if (!interval) {
+        fa_tls.slot->counted_block = (uintptr_t)block;
+        return original[domain].realloc(ctx, block, n);
     }
-    /* The slot stays: of RAW's hooks only realloc can run below, and it looks at `nested` itself.
-     * (Where pymalloc can get no arena it falls back on RAW malloc, which then counts again.) */
-    fa_tls.nested = FA_NESTED_PASS;
-    void *moved = original[domain].realloc(ctx, block, n);
-    fa_tls.nested = FA_NESTED_NO;
+    /* 513 bytes, since pymalloc copies the old block's size class into it; then cut down. A RAW
+     * sample is taken out by the RAW hook below. */
+    struct suspended was = suspend(FA_NESTED_DIVERT, 0);
+    void *moved = original[domain].realloc(ctx, block, SMALL + 1);
+    int diverted = moved && moved == fa_tls.diverted;
+    resume(was);
+    if (!moved) sample_failed(n, domain);
+    if (!diverted) return moved;
+    void *fitted = original[FA_DOMAIN_RAW].realloc(original[FA_DOMAIN_RAW].ctx, moved, n);
+    if (fitted) moved = fitted;
+    sample_take(moved, n, interval, domain);
     return moved;
+}
+
+/* Realloc to a small size. The block may be pymalloc's (it then stays or moves inside, and no hook of
+ * ours runs below), or RAW's (a sample, or once larger), so that RAW realloc runs below and must not
+ * count again: it knows the block by `counted_block`, forgets it there, and so costs this path one
+ * store and leaves it its tail call.
+ *
+ *   OBJ realloc(b, 48) --> counts, counted_block = b --> original --+--> inside pymalloc
+ *                                                                   +--> RAW realloc(b, 48): is it b? counted
+ *
+ * Safe: the field is the thread's own. A pymalloc block's address stays behind in it, and RAW never
+ * sees one, unless the whole arena went back to the system and the C library mapped the same
+ * address: then one RAW realloc goes uncounted, and nothing else happens. Measured on the PGO build:
+ * see benchmarks/budgets.json. (Where pymalloc can get no arena it falls back on RAW malloc, which
+ * then counts again.) */
+static inline void *small_realloc(void *ctx, void *block, size_t n, int domain)
+{
+    if (count_allocation(n)) return small_realloc_slow(ctx, block, n, domain);
+    fa_tls.slot->counted_block = (uintptr_t)block;
+    return original[domain].realloc(ctx, block, n);
 }
 
 static inline void *large_realloc(void *ctx, void *block, size_t n, int domain)

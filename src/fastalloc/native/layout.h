@@ -221,6 +221,7 @@ struct fa_thread {
     uint64_t rng;
     uint64_t interval;     /* under which the present draw was made */
     int64_t residual;      /* of the draw, beyond `left` (draws are capped) */
+    uint64_t counted_block; /* private to the process: see small_realloc() */
     uint64_t count_mark;   /* count and bytes when the present scope was entered */
     uint64_t bytes_mark;
     uint32_t tid;
@@ -230,7 +231,7 @@ struct fa_thread {
     uint64_t start_ns;     /* 0: slot is free */
     uint32_t outer_scope;  /* to go back to when the running task is suspended */
     uint32_t reserved0;
-    uint64_t reserved[3];
+    uint64_t reserved[2];
 };
 
 struct fa_function {

@@ -254,6 +254,7 @@ THREAD: Final = _struct(
     ("rng", "<u8"),
     ("interval", "<u8"),
     ("residual", "<i8"),
+    ("counted_block", "<u8"),
     ("count_mark", "<u8"),
     ("bytes_mark", "<u8"),
     ("tid", "<u4"),
@@ -263,7 +264,7 @@ THREAD: Final = _struct(
     ("start_ns", "<u8"),
     ("outer_scope", "<u4"),
     ("reserved0", "<u4"),
-    ("reserved", "<u8", 3),
+    ("reserved", "<u8", 2),
 )
 
 FUNCTION: Final = _struct(
