@@ -43,7 +43,7 @@ struct test_case {
     void (*run)(void);
 };
 /* Each ends with a NULL name. */
-extern const struct test_case sampler_cases[], live_cases[], interning_cases[], recording_cases[], thread_cases[];
+extern const struct test_case sampler_cases[], live_cases[], interning_cases[], recording_cases[], thread_cases[], sweep_cases[];
 
 /* fakes.c: stands in for CPython */
 extern const char *test_directory;

@@ -247,6 +247,19 @@ def test_totals_of_a_process_that_died_writing_come_from_its_samples(path: Path)
     assert snapshot.phases["live_bytes"][1] == 45
 
 
+def test_a_process_that_died_while_it_moved_its_stacks_keeps_all_but_them(path: Path) -> None:
+    recording = SyntheticRecording(state="running", sequence=7)
+    site = recording.site([("f", "f.py", 1), ("g", "f.py", 2)])
+    recording.live(size=10, site=site, span=recording.span("GET /"))
+    recording.header["sweeping"] = 1
+    recording.tables[layout.Region.NODES][1]["parent"] = 2  # half moved: a circle
+    snapshot = read(recording.write(path))
+    assert snapshot.repaired
+    assert snapshot.live_bytes == 10
+    assert [row.key for row in snapshot.top(group="span")] == ["GET /"]
+    assert [row.key for row in snapshot.top(group="line")] == ["<no Python stack>"]
+
+
 def test_what_was_being_written_at_death_is_left_out(path: Path) -> None:
     recording = SyntheticRecording(state="running", sequence=7)
     recording.live(size=10, site=recording.site([("f", "f.py", 1)]))

@@ -21,6 +21,12 @@ static inline void held_add(struct fa_held *held, uint64_t bytes, uint64_t count
     held->samples++;
 }
 
+/* Bytes held at the present high-water mark: the rule of layout.h. */
+static inline uint64_t held_high_water(const struct fa_held *held)
+{
+    return fa.header->at_peak || held->peak != fa.header->peak ? held->live_bytes : held->high_water_bytes;
+}
+
 static inline void held_remove(struct fa_held *held, uint64_t bytes, uint64_t count_q16)
 {
     held_touch(held);

@@ -24,6 +24,12 @@ int id_index_reset(struct id_index *index, uint32_t capacity, uint32_t (*hash_of
     return 0;
 }
 
+void id_index_clear(struct id_index *index)
+{
+    memset(index->slots, 0, (index->mask + 1ul) * sizeof(uint32_t));
+    index->used = 0;
+}
+
 static int grow(struct id_index *index)
 {
     uint32_t count = (index->mask + 1) * 2;

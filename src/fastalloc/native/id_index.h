@@ -5,7 +5,7 @@
  *     for (id_probe p = id_index_probe(&index, hash); (id = id_index_next(&index, &p));)
  *         if (table[id] is it) return id;
  *
- * Entries are never removed. Used under the recorder's lock only. Memory: raw_memory.
+ * Single entries are never removed. Used under the recorder's lock only. Memory: raw_memory.
  */
 #ifndef FA_ID_INDEX_H
 #define FA_ID_INDEX_H
@@ -23,6 +23,7 @@ typedef uint32_t id_probe;
 
 /* Makes it empty, with room for `capacity` ids before the first growth. 0 on success. */
 int id_index_reset(struct id_index *index, uint32_t capacity, uint32_t (*hash_of)(uint32_t));
+void id_index_clear(struct id_index *index); /* empty, at its present size */
 /* 0 on success; on failure (no memory) the id is simply not found later. */
 int id_index_insert(struct id_index *index, uint32_t hash, uint32_t id);
 

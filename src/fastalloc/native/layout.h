@@ -15,7 +15,8 @@
  *  1. Everything is little-endian, 8-byte aligned, and index 0 of every table means "none",
  *     so that a zeroed file is a valid empty recording.
  *  2. Tables that others point into (strings, functions, nodes, sites, names, phases) are
- *     append-only: an entry below `used` never changes its identity.
+ *     append-only: an entry below `used` never changes its identity, but for nodes and sites when
+ *     `sweeps` moves on.
  *  3. All times are nanoseconds of CLOCK_MONOTONIC since `start_monotonic_ns`.
  *  4. Whoever writes anything but a thread's own slot, the control word, dump_requests or own_cpu_* holds the
  *     recorder's lock and has made `sequence` odd. A reader that sees the same even value
@@ -197,6 +198,8 @@ struct fa_header {
     uint32_t exit_name;     /* string id */
     uint64_t oom_kills_at_start; /* kills for memory that the limiting cgroup had counted then */
     uint64_t own_cpu_ns;         /* CPU time spent recording samples, measured */
+    uint32_t sweeps;   /* how often stacks that nothing refers to were given up; indices changed then */
+    uint32_t sweeping; /* 1 in a dead process's file: it died in a sweep, no stack is to be trusted */
     uint32_t off;                /* enum fa_off */
     uint32_t own_cpu_millionths; /* own CPU time as a part of the process's, when last compared */
 
@@ -267,7 +270,7 @@ struct fa_live {
     uint32_t tid;
     uint32_t thread_name;
     uint32_t domain;
-    uint64_t generation; /* private to the process */
+    uint64_t generation; /* private to the process; of a sample taken out, with `sweeps` in the high half */
 };
 
 struct fa_freed {

@@ -186,6 +186,7 @@ static void slot_give_back(uint32_t slot)
 static int remove_at(uint32_t slot, uint32_t at, struct fa_live *taken)
 {
     *taken = fa.live[slot];
+    taken->generation = (uint32_t)taken->generation | (uint64_t)fa.header->sweeps << 32;
     index_remove(at);
     slot_give_back(slot);
     live_used--;
@@ -261,16 +262,28 @@ void live_add(uintptr_t address, const struct fa_live *sample)
     totals_add(&fa.live[slot]);
 }
 
+static int is_of_this_recording(const struct fa_live *taken)
+{
+    return (uint32_t)taken->generation == fa.generation;
+}
+
+/* Its site may have been given up while the original worked. */
+static uint32_t site_now(const struct fa_live *taken)
+{
+    return taken->generation >> 32 == fa.header->sweeps ? taken->site : 0;
+}
+
 void live_restore(const struct fa_live *taken)
 {
     struct fa_live sample = *taken;
+    sample.site = site_now(taken);
     if (!fa.spans[sample.span].id) sample.span = 0; /* its span was given up meanwhile */
-    if (sample.generation == fa.generation) live_add((uintptr_t)sample.address, &sample);
+    if (is_of_this_recording(taken)) live_add((uintptr_t)sample.address, &sample);
 }
 
 void live_forget(const struct fa_live *taken)
 {
-    if (taken->generation != fa.generation) return; /* its recording was closed meanwhile */
+    if (!is_of_this_recording(taken)) return; /* its recording was closed meanwhile */
     if (taken->domain != FA_DOMAIN_ARENA) {
         struct fa_region *region = &REGION(FA_FREED);
         *RING_SLOT(fa.freed, FA_FREED, region->used) = (struct fa_freed){
@@ -279,7 +292,7 @@ void live_forget(const struct fa_live *taken)
             .address = taken->address,
             .size = taken->size,
             .weight = taken->weight,
-            .site = taken->site,
+            .site = site_now(taken),
             .tid = taken->tid,
             .span_id = fa.spans[taken->span].id,
             .phase = taken->phase,

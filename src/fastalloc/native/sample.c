@@ -14,6 +14,7 @@
 #include "scopes.h"
 #include "sites.h"
 #include "stack.h"
+#include "sweep.h"
 #include "threads.h"
 #include "usage.h"
 
@@ -58,6 +59,7 @@ static void walk(struct stack *stack)
 /* Lock held. */
 static uint32_t intern(const struct stack *stack)
 {
+    sweep_if_needed();
     if (stack->cut) fa_lose(FA_LOSS_DEEP_STACK);
     if (stack->count <= 0) fa_lose(FA_LOSS_NO_STACK);
     return stack_intern(stack->frames, stack->count, stack->hash, stack->cut);

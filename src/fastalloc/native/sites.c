@@ -6,9 +6,10 @@
 #include "raw_memory.h"
 #include "recorder.h"
 #include "strings.h"
+#include "sweep.h"
 
 /* Code objects seen lately: a direct-mapped cache, since the functions' table is the truth. */
-#define KEYS 4096
+#define KEYS 2048
 struct code_key {
     const void *code;
     uint64_t identity;
@@ -16,7 +17,7 @@ struct code_key {
 };
 
 /* Whole stacks seen lately, direct-mapped by hash; most samples end here. */
-#define CACHED_STACKS 2048
+#define CACHED_STACKS 1024
 struct cached_stack {
     uint64_t hash;
     uint32_t node;
@@ -58,6 +59,12 @@ static uint32_t hash_of_site(uint32_t id)
     return site_hash(fa.sites[id].node, fa.sites[id].domain);
 }
 
+static void index_stacks(void)
+{
+    for (uint32_t id = 1; id < REGION(FA_NODES).used; id++) id_index_insert(&nodes_index, hash_of_node(id), id);
+    for (uint32_t id = 1; id < REGION(FA_SITES).used; id++) id_index_insert(&sites_index, hash_of_site(id), id);
+}
+
 static int rebuild(void)
 {
     if (!keys) keys = raw_memory_map(KEYS * sizeof *keys);
@@ -69,9 +76,17 @@ static int rebuild(void)
         id_index_reset(&sites_index, 512, hash_of_site))
         return -1;
     for (uint32_t id = 1; id < REGION(FA_FUNCTIONS).used; id++) id_index_insert(&functions_index, hash_of_function(id), id);
-    for (uint32_t id = 1; id < REGION(FA_NODES).used; id++) id_index_insert(&nodes_index, hash_of_node(id), id);
-    for (uint32_t id = 1; id < REGION(FA_SITES).used; id++) id_index_insert(&sites_index, hash_of_site(id), id);
+    index_stacks();
+    sweep_reset();
     return 0;
+}
+
+void sites_reindex(void)
+{
+    memset(cached, 0, CACHED_STACKS * sizeof *cached);
+    id_index_clear(&nodes_index);
+    id_index_clear(&sites_index);
+    index_stacks();
 }
 
 int sites_reset(void)

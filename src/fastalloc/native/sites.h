@@ -15,6 +15,7 @@
 #include "stack.h"
 
 int sites_reset(void); /* new recording; 0 on success */
+void sites_reindex(void); /* nodes and sites have moved */
 int sites_child(void); /* forked child: private tables anew, from the recording; 0 on success */
 /* The leaf's node; 0 when there are no frames or a table is full (counted). */
 uint32_t stack_intern(const struct raw_frame *frames, int count, uint64_t hash, int cut);

@@ -237,6 +237,8 @@ HEADER: Final = _struct(
     ("exit_name", "<u4"),
     ("oom_kills_at_start", "<u8"),
     ("own_cpu_ns", "<u8"),
+    ("sweeps", "<u4"),
+    ("sweeping", "<u4"),
     ("off", "<u4"),
     ("own_cpu_millionths", "<u4"),
     ("losses", "<u8", len(Loss)),

@@ -76,11 +76,24 @@ def copy_tables(source: Source, *, is_dump: bool = False) -> Tables:
         header = _read_header(source)
     if not consistent:
         entries = _read_entries(source, header, buffers)
+        after = _read_header(source)
+        if header["sweeping"] or after["sweeping"] or after["sweeps"] != header["sweeps"]:
+            _forget_stacks(entries)
     for region in RINGS:
         _, used, capacity, _ = header["regions"][region].tolist()
         if used > capacity:
             entries[region] = np.roll(entries[region], -(used % capacity))
     return Tables(source.path, header, entries, consistent, alive)
+
+
+def _forget_stacks(entries: dict[Region, npt.NDArray[Any]]) -> None:
+    """Nodes and sites were being moved: which stack is whose cannot be told any more."""
+    entries[Region.NODES] = entries[Region.NODES][:1]
+    entries[Region.SITES] = entries[Region.SITES][:1]
+    entries[Region.SITES]["node"] = 0
+    entries[Region.LIVE]["site"] = 0
+    entries[Region.FREED]["site"] = 0
+    entries[Region.EVENTS]["node"] = 0
 
 
 def _read_header(source: Source) -> np.void:
