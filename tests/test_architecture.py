@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "inactive": set(),
     "housekeeping": set(),
-    "dumps": set(),
+    "dumps": {"_core", "breaker", "config", "status"},
     "breaker": set(),
     "status": {"breaker", "config"},
     "threads": {"_core"},
@@ -62,7 +62,7 @@ CAPTURE_WING = (
 )
 THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}
 
-MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "stack.c", "tasks.c")
+MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "objects.c", "stack.c", "tasks.c")
 EXISTS_FOR_SOME_VERSIONS = ("tasks.c",)  # all of it: dict watchers are 3.12's
 MAY_INCLUDE_PYTHON_PATTERN = re.compile(r"cpython_\w+\.h")
 

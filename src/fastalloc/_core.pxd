@@ -38,8 +38,26 @@ cdef extern from "fastalloc.h":
         uint64_t rss_bytes
         uint64_t cgroup_bytes
         uint64_t limit_bytes
+        uint64_t start_time_ns
+        uint32_t python_version
+        uint32_t max_frames
+        uint32_t layout_version
+        uint64_t high_water_bytes
+        uint64_t high_water_ns
+        uint64_t freed
+        uint64_t own_cpu_ns
+        uint32_t guard_state
+        uint32_t guard_trips
+        uint32_t guard_percent
+        uint32_t summary_percent
+        uint64_t guard_ns
+        uint64_t guard_usage_bytes
+        uint64_t guard_size
+        uint32_t dumps
+        uint64_t losses[64]
 
     int FA_MAX_FRAMES
+    int FA_LOSS_COUNT
     ctypedef uint32_t fa_scope
 
     const char *fa_unsupported()
@@ -96,3 +114,52 @@ cdef extern from "fastalloc.h":
     void fa_checkpoint(const char *name, size_t name_bytes)
     void fa_set_process_phase(const char *name, size_t name_bytes)
     void fa_set_thread_name(uint32_t tid, const char *name, size_t name_bytes)
+
+    struct fa_held:
+        uint64_t live_bytes
+
+    struct fa_span:
+        uint64_t id
+        uint64_t parent_id
+        uint64_t start_ns
+        uint64_t count
+        uint64_t bytes
+        uint32_t name
+        uint32_t thread_name
+        uint32_t tid
+        fa_held held
+        const char *attributes
+
+    struct fa_record:
+        uint64_t time_ns
+        uint64_t span_id
+        uint64_t bytes
+        int64_t live_change_bytes
+        uint64_t live_bytes
+        uint64_t rss_bytes
+        uint32_t name
+        uint32_t span_name
+        uint32_t thread_name
+
+    struct fa_object_counts:
+        uint64_t seen
+        size_t kept
+        void **objects
+        int complete
+
+    fa_status fa_dump_reserve(size_t touched, size_t most)
+    size_t fa_dump_begin(size_t limit)
+    int fa_dump_text(const char *text, size_t bytes, size_t spare)
+    size_t fa_dump_position()
+    void fa_dump_rewind(size_t position)
+    fa_status fa_dump_write(uint64_t instant_ms, uint64_t headroom, char *path, size_t path_bytes) nogil
+    size_t fa_open_spans(const fa_span **spans, size_t *more)
+    size_t fa_checkpoints(const fa_record **records)
+    const char *fa_string(uint32_t id, size_t *bytes)
+    uint32_t fa_thread_name_string(uint32_t thread_name)
+    uint32_t fa_next_thread(uint32_t after, uint32_t *tid, uint64_t *span_id, uint32_t *phase_name)
+    uint64_t fa_now_ns()
+    int64_t fa_headroom()
+    void fa_count_objects(void **wanted, size_t wanted_count, uint64_t budget_ns, fa_object_counts *counts)
+    void *fa_most_frequent_type(uint64_t *count)
+    void fa_forget_types()

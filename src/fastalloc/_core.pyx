@@ -123,3 +123,4 @@ def thread_totals():
 
 include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests
+include "_dumps.pxi"  # what dumps are made of, and their writing

@@ -62,6 +62,20 @@ OPTIONS = (
         "cgroup, RLIMIT_AS, RLIMIT_DATA and the machine's memory.",
     ),
     Option(
+        "dump_max_bytes",
+        "bytes",
+        512 * 1024,
+        "Largest state.json of a dump, 64 KiB to 4 MiB: what does not fit is left out, and says so. "
+        "Of this memory 64 KiB are reserved at once.",
+    ),
+    Option(
+        "dump_max_ms",
+        "count",
+        250,
+        "Longest time that gathering a dump's state may take, in milliseconds, 10 to 10000. The "
+        "program's threads wait for parts of it.",
+    ),
+    Option(
         "scale",
         "count",
         None,
@@ -105,6 +119,8 @@ class Config:
     dir: str
     memory_limit_bytes: int
     scale: int
+    dump_max_bytes: int
+    dump_max_ms: int
     sources: dict[str, str]
 
     def to_dict(self) -> dict[str, object]:
@@ -183,6 +199,8 @@ def _checked(option: Option, value: object) -> object:
         "interval_bytes": (1, 1 << 40),
         "max_frames": (1, MAX_FRAMES),
         "scale": (1, 64),
+        "dump_max_bytes": (64 << 10, 4 << 20),
+        "dump_max_ms": (10, 10_000),
     }.get(option.name, (0, 1 << 62))
     if not low <= number <= high:
         raise ConfigError(f"{option.name}: {number} is not between {low} and {high}")

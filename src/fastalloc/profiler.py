@@ -75,7 +75,7 @@ def start(mode: str | None = None, **options: object) -> None:
 def _start_core(resolved: config.Config) -> None:
     """Recording is on afterwards, or an exception says why not."""
     global _exit_registered, _serving, _limit_source
-    from fastalloc import housekeeping, limits, spans, threads
+    from fastalloc import dumps, housekeeping, limits, spans, threads
 
     limit = limits.find(resolved.memory_limit_bytes)
     _limit_source = limit.source
@@ -100,6 +100,7 @@ def _start_core(resolved: config.Config) -> None:
     _serving = False
     spans.watch_switches()
     threads.name_threads()
+    dumps.begin(resolved, _program(), status)
     housekeeping.remove_old_recordings(resolved.dir)
     if not _exit_registered:
         atexit.register(_at_exit)
@@ -254,19 +255,14 @@ def snapshot() -> Snapshot:
 def write_dump(reason: str = "manual") -> str:
     """Write a dump: a folder beside the recordings with a copy of the recording and state.json.
 
-    Returns its path. RuntimeError when nothing was ever recorded, OSError when the disk refuses.
-    A reader never sees half a dump. Takes a few milliseconds.
+    Returns its path. RuntimeError when nothing was ever recorded, OSError when the disk refuses; then
+    nothing is left behind. A reader never sees half a dump. Takes some milliseconds, `dump_max_ms` at
+    most and what the disk takes. docs/dump-format.md says what is in it.
     """
     _require_recording()
     from fastalloc import dumps
 
-    state = _core.state()
-    if _core.is_active():
-        recording = _core.copy_recording()
-    else:
-        with open(state["recording"], "rb") as file:
-            recording = file.read()
-    return dumps.write(reason, state, recording, status().to_dict())
+    return dumps.write(reason)
 
 
 def _require_recording() -> None:

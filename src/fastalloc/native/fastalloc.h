@@ -67,6 +67,45 @@ uint64_t fa_file_bytes(void);
 fa_status fa_copy_recording(char *to, size_t bytes);
 void fa_thread_totals(uint64_t *count, uint64_t *bytes); /* exact, of the calling thread */
 
+/* --- dumps; GIL, except fa_dump_write (any). One at a time ------------------------------- */
+/* Memory for the text of state.json, `most` bytes at most, the first `touched` of which cost nothing
+ * when they are needed. May be called again. */
+fa_status fa_dump_reserve(size_t touched, size_t most);
+/* A new text of at most `limit` bytes (or what is touched); returns how many it may have. */
+size_t fa_dump_begin(size_t limit);
+int fa_dump_text(const char *text, size_t bytes, size_t spare); /* 0: no room for it and `spare` more */
+size_t fa_dump_position(void);
+void fa_dump_rewind(size_t position);
+/* Writes the folder dump-<pid>-<instant_ms> (or the next free instant) with the recording's copy
+ * and the text. Where `headroom` bytes (0: unknown) are too few for the pages of a copy, it copies
+ * bit by bit. On failure nothing is left behind. 1 to 5 ms, then as long as the disk takes. */
+fa_status fa_dump_write(uint64_t instant_ms, uint64_t headroom, char *path, size_t path_bytes);
+
+/* Into memory reserved for it; the result is good until the next call of any of these. */
+size_t fa_open_spans(const struct fa_span **spans, size_t *more); /* those that hold most; with what runs now */
+size_t fa_checkpoints(const struct fa_record **records); /* the last ones, newest last */
+const char *fa_string(uint32_t id, size_t *bytes); /* of the recording */
+uint32_t fa_thread_name_string(uint32_t thread_name); /* the string id of an entry of FA_THREAD_NAMES */
+/* The running thread behind slot `after` (0: the first), and what it counts for; its slot, 0: no more. */
+uint32_t fa_next_thread(uint32_t after, uint32_t *tid, uint64_t *span_id, uint32_t *phase_name);
+int64_t fa_headroom(void); /* bytes until the limit; -1: no limit is known. About 10 us */
+uint64_t fa_now_ns(void); /* since the recording's start */
+
+/* Counts the objects that the garbage collector knows, by type, without allocating; objects of the
+ * types `wanted` are kept as well, FA_KEPT_OBJECTS of them. Stops at `until_ns` (as fa_now_ns). Holds the GIL throughout:
+ * 5 to 50 ns each. Types and kept objects are owned by the caller afterwards. */
+#define FA_KEPT_OBJECTS 256
+struct fa_object_counts {
+    uint64_t seen;
+    uint64_t untold; /* of these, of types beyond the table's room */
+    size_t kept;
+    void *objects[FA_KEPT_OBJECTS];
+    int complete;
+};
+void fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts);
+void *fa_most_frequent_type(uint64_t *count); /* and forgets it; NULL: none is left */
+void fa_forget_types(void); /* those that are left */
+
 /* --- scopes; GIL (they belong to the running context). About 50 ns each ------------------ */
 /* Tells where a scope object keeps its fa_scope, and which context variable holds scope
  * objects, so that samples can read the running context themselves. */

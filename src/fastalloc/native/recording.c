@@ -22,7 +22,7 @@ const char *fa_error_step(void)
     return failed_step;
 }
 
-static fa_status fail(const char *step)
+fa_status recording_fail(const char *step)
 {
     failed_step = step;
     return FA_ERROR_SYSTEM;
@@ -174,7 +174,7 @@ fa_status recording_create(const struct fa_config *config)
 {
     if (strlen(config->directory) >= sizeof fa.directory) {
         errno = ENAMETOOLONG;
-        return fail("naming the recording");
+        return recording_fail("naming the recording");
     }
     struct fa_header first;
     memset(&first, 0, sizeof first);
@@ -200,7 +200,7 @@ fa_status recording_create(const struct fa_config *config)
     if (memory == MAP_FAILED) {
         unlink(fa.path);
         errno = error;
-        return fail("mapping the recording");
+        return recording_fail("mapping the recording");
     }
     if (memory != fa.header) fa.mapped_bytes = first.file_bytes;
 
@@ -256,7 +256,7 @@ void recording_trim(void)
 
 /* --- what is in use, copied ------------------------------------------------------------- */
 
-static void copy_used(void *to, const void *from)
+void recording_copy_used(void *to, const void *from)
 {
     const struct fa_header *header = from;
     memcpy(to, from, header->header_bytes);
@@ -278,7 +278,7 @@ fa_status fa_copy_recording(char *to, size_t bytes)
     fa_lock();
     int fits = bytes >= fa.header->file_bytes;
     if (fits) {
-        copy_used(to, fa.header);
+        recording_copy_used(to, fa.header);
         ((struct fa_header *)(void *)to)->sequence &= ~1u; /* whole: nobody else was inside */
     }
     fa_unlock();
@@ -299,7 +299,7 @@ int recording_copy_aside(void)
     aside_bytes = fa.header->file_bytes;
     aside = raw_memory_map(aside_bytes);
     if (!aside) return -1;
-    copy_used(aside, fa.header);
+    recording_copy_used(aside, fa.header);
     return 0;
 }
 
@@ -321,7 +321,7 @@ int recording_to_memory(void)
         fa.header->state = FA_STATE_EMPTY;
         return -1;
     }
-    copy_used(fa.header, aside);
+    recording_copy_used(fa.header, aside);
     identify(fa.header);
     unsettled_since_ns = fa_now_ns() | 1;
     return 0;
@@ -341,7 +341,7 @@ void recording_settle(uint64_t after_ns)
         if (file != MAP_FAILED) {
             /* What other threads count into their slots between the copy and the switch is lost;
              * all else waits for the lock. */
-            copy_used(file, fa.header);
+            recording_copy_used(file, fa.header);
             munmap(file, bytes);
             if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
                 fa.active = 0;

@@ -13,6 +13,12 @@ void recording_detach(void);
 /* Gives back the disk space of what was never used. The file keeps its size. */
 void recording_trim(void);
 
+/* Copies the header and what is in use of each region, to the same offsets. Under the lock. */
+void recording_copy_used(void *to, const void *from);
+
+/* Notes what failed, for fa_error_step; errno says why. */
+fa_status recording_fail(const char *step);
+
 /* Points the region pointers into the mapping. */
 void recording_bind(void);
 
