@@ -94,6 +94,7 @@ cdef extern from "fastalloc.h":
         const void *ignored_context
     fa_step fa_step_begin(fa_scope scope)
     void fa_step_end(fa_step step)
+    int fa_watch_contexts()
     int fa_watch_tasks(void *current_tasks)
 
     fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes,

@@ -203,6 +203,11 @@ def set_switch_watcher(watcher):
     _watcher = watcher
 
 
+def watch_contexts():
+    """Follow every change of the running context. False: not possible on this version (before 3.14)."""
+    return fa_watch_contexts() == 0
+
+
 def watch_tasks(dict current_tasks):
     """Follow asyncio's tasks from step to step. False: not possible on this version."""
     return fa_watch_tasks(<void *>current_tasks) == 0

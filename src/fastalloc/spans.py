@@ -3,10 +3,11 @@
 A scope (an open span or phase) belongs to a context (`contextvars`). Whatever switches contexts on
 a thread must be told to the core, so that each allocation counts for the right scope:
 
-- asyncio: what its own event loops run is wrapped (`Handle._run`), callbacks and tasks alike; the
-  tasks of any loop are told by a dict watcher on asyncio's note of running tasks (3.12 on).
+- Python 3.14 on: a context watcher tells of every switch that goes through the interpreter.
+- asyncio before that: what its own event loops run is wrapped (`Handle._run`), callbacks and tasks
+  alike; the tasks of any loop are told by a dict watcher on asyncio's note of running tasks (3.12 on).
+- thread pools before that: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped.
 - greenlets: greenlet's own trace function.
-- thread pools: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped.
 - whatever else runs code in another context: each sample reads the running context
   itself, so samples are right, and the exact counters catch up at the next sample.
 """
@@ -174,8 +175,7 @@ class _Watcher:
     """Called before each scope opens; True once there is nothing left to watch for."""
 
     def __init__(self) -> None:
-        self.asyncio_watched = False
-        self.executors_watched = False
+        self.asyncio_watched = self.executors_watched = _core.watch_contexts()
 
     def __call__(self) -> bool:
         modules = sys.modules
@@ -191,7 +191,7 @@ class _Watcher:
 
 
 def _watch_asyncio(events: Any, tasks: Any) -> None:
-    """The note of running tasks tells of all tasks, whatever loop drives them (3.12 on); handles tell
+    """The note of running tasks tells of all tasks, whatever loop drives them (from 3.12); handles tell
     of all that asyncio's own loops run, callbacks too."""
     running = getattr(tasks, "_current_tasks", None)
     if type(running) is dict:

@@ -150,6 +150,7 @@ def test_a_thread_asked_by_to_thread_counts_for_the_span_that_asked(programs: Pr
     snapshot = run(
         programs,
         """
+import concurrent.futures.thread  # or the first request would be charged with this import
 def in_thread(n):
     blocks(n)
     time.sleep(0.005)

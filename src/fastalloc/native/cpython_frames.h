@@ -8,7 +8,8 @@
  *   3.11        tstate->cframe->current_frame, f_code, prev_instr
  *   3.12        the same; frames owned by the C stack stand between (skipped)
  *   3.13        tstate->current_frame, f_executable, instr_ptr
- *   3.14, 3.15  f_executable is a tagged reference; not built or run yet
+ *   3.14        f_executable is a tagged reference; frames of the interpreter's own stand between
+ *   3.15        the same; no frames owned by the C stack any more
  */
 #ifndef FA_CPYTHON_FRAMES_H
 #define FA_CPYTHON_FRAMES_H
@@ -17,9 +18,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <internal/pycore_frame.h>
 #if PY_VERSION_HEX >= 0x030e0000
-#include <internal/pycore_interpframe.h>
+#include <internal/pycore_interpframe_structs.h> /* without the functions, which do not compile cleanly */
+#else
+#include <internal/pycore_frame.h>
 #endif
 #include <internal/pycore_context.h>
 #include <internal/pycore_hamt.h>
@@ -65,28 +67,31 @@ static inline struct _PyInterpreterFrame *newest_frame(PyThreadState *state)
 #endif
 }
 
+#define CODE_UNITS(code) ((const _Py_CODEUNIT *)(const void *)(code)->co_code_adaptive)
+
 /* The frame's code and instruction (in code units); NULL for frames that are not Python's or not
  * complete yet. */
 static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *lasti)
 {
 #if PY_VERSION_HEX >= 0x030e0000
-    PyObject *executable = (PyObject *)(frame->f_executable.bits & ~(uintptr_t)7);
-    if (frame->owner >= FRAME_OWNED_BY_INTERPRETER || !executable || !PyCode_Check(executable)) return NULL;
+    if (frame->owner >= FRAME_OWNED_BY_INTERPRETER) return NULL;
+    PyObject *executable = (PyObject *)(frame->f_executable.bits & ~(uintptr_t)7); /* less its tag */
+    if (!executable || !PyCode_Check(executable)) return NULL;
     PyCodeObject *code = (PyCodeObject *)executable;
-    *lasti = (int)(frame->instr_ptr - _PyCode_CODE(code));
+    *lasti = (int)(frame->instr_ptr - CODE_UNITS(code));
 #elif PY_VERSION_HEX >= 0x030d0000
     if (frame->owner == FRAME_OWNED_BY_CSTACK) return NULL;
     PyObject *executable = frame->f_executable;
     if (!executable || !PyCode_Check(executable)) return NULL;
     PyCodeObject *code = (PyCodeObject *)executable;
-    *lasti = (int)(frame->instr_ptr - _PyCode_CODE(code));
+    *lasti = (int)(frame->instr_ptr - CODE_UNITS(code));
 #elif PY_VERSION_HEX >= 0x030c0000
     if (frame->owner == FRAME_OWNED_BY_CSTACK) return NULL;
     PyCodeObject *code = frame->f_code;
-    *lasti = (int)(frame->prev_instr - _PyCode_CODE(code));
+    *lasti = (int)(frame->prev_instr - CODE_UNITS(code));
 #else
     PyCodeObject *code = frame->f_code;
-    *lasti = (int)(frame->prev_instr - _PyCode_CODE(code));
+    *lasti = (int)(frame->prev_instr - CODE_UNITS(code));
     if (frame->owner != FRAME_OWNED_BY_GENERATOR && *lasti < code->_co_firsttraceable) return NULL;
 #endif
     return code;

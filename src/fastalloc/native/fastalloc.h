@@ -127,8 +127,11 @@ struct fa_step {
 };
 struct fa_step fa_step_begin(fa_scope scope);
 void fa_step_end(struct fa_step step);
+/* From now on, CPython itself tells of every change of the running context. 0 on success; -1: not on
+ * this version (before 3.14), or too many watch already. */
+int fa_watch_contexts(void);
 /* From now on, the calls above are made by CPython itself for every task of asyncio: `current_tasks`
- * is the dict in which it notes what runs. 0 on success; -1: not on this version (before 3.12). */
+ * is the dict in which it notes what runs. 0 on success; -1: on 3.12 and 3.13 only. */
 int fa_watch_tasks(void *current_tasks);
 
 /* Open (does not enter: the context variable must name the scope first, or a sample in between

@@ -1,16 +1,44 @@
-/* Which task runs: told by CPython as it notes it down.
+/* Which task runs: told by CPython as it goes from one to another.
  *
- * asyncio keeps the running task of each event loop in one dict: entered when a step begins,
+ * 3.14 on: context watchers report every change of the running context, whatever makes it: a task's
+ * step, a callback, a thread pool's work item. Nothing else need be known. (Not greenlets, which
+ * change the thread's context behind the interpreter's back.)
+ *
+ * 3.12, 3.13: asyncio keeps the running task of each event loop in one dict: entered when a step begins,
  * removed when it ends, replaced around an eagerly started task. Dict watchers (3.12 on) report
  * each change, whatever event loop drives the tasks. When a step begins, the task's context is
  * already the running one, so its scope can be read from there.
- *
- * 3.14 keeps the running task elsewhere, and has context watchers instead: to do with 3.14 support.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include "fastalloc.h"
+
+#if PY_VERSION_HEX >= 0x030e0000
+
+static int on_switch(PyContextEvent event, PyObject *context)
+{
+    (void)context; /* it is the running one already */
+    if (event == Py_CONTEXT_SWITCHED) fa_follow_context();
+    return 0;
+}
+
+int fa_watch_contexts(void)
+{
+    static int watcher = -1;
+    if (watcher < 0) watcher = PyContext_AddWatcher(on_switch);
+    if (watcher < 0) PyErr_Clear();
+    return watcher < 0 ? -1 : 0;
+}
+
+#else
+
+int fa_watch_contexts(void)
+{
+    return -1;
+}
+
+#endif
 
 #if PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030e0000
 
