@@ -28,12 +28,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dumps": {"_core", "breaker", "config", "status"},
     "breaker": set(),
     "status": {"breaker", "config"},
+    "exits": {"_core"},
     "threads": {"_core"},
     "spans": {"_core", "inactive"},
     "profiler": {
         "_core",
         "config",
         "dumps",
+        "exits",
         "housekeeping",
         "limits",
         "spans",
@@ -56,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT_LATE = {"profiler": {"recording"}}
 
 CAPTURE_WING = (
-    *("_core", "breaker", "config", "dumps", "housekeeping", "inactive", "limits"),
+    *("_core", "breaker", "config", "dumps", "exits", "housekeeping", "inactive", "limits"),
     *("profiler", "requests", "spans", "status", "threads"),
     *("integrations", ""),
 )

@@ -22,6 +22,7 @@ cdef extern from "fastalloc.h":
         uint64_t limit_bytes
         uint32_t limit_of_cgroup
         uint32_t python_version
+        const char *oom_events_path
 
     struct fa_header:
         uint32_t pid
@@ -64,6 +65,7 @@ cdef extern from "fastalloc.h":
     fa_status fa_start(const fa_config *config)
     fa_status fa_stop(int at_exit)
     fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)
+    void fa_note_exit(uint32_t kind, const char *name, size_t name_bytes)
     const char *fa_error_step()
     int fa_is_active()
     int fa_hooks_displaced()

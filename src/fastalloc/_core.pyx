@@ -13,6 +13,7 @@ import sys
 
 MODES = ("disabled", "standby", "light", "aggressive", "targeted")
 STATES = ("empty", "running", "stopped", "exited")
+EXITS = ("unknown", "clean", "exception", "signal")
 MAX_FRAMES = FA_MAX_FRAMES
 
 
@@ -44,7 +45,8 @@ def unsupported():
 
 
 def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, uint32_t max_frames,
-          uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes, bint limit_of_cgroup):
+          uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes, bint limit_of_cgroup,
+          bytes oom_events_path):
     """Create a recording and hook the allocators. OSError, RuntimeError, ValueError."""
     cdef fa_config config
     config.directory = directory
@@ -57,6 +59,7 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
     config.limit_bytes = limit_bytes
     config.limit_of_cgroup = limit_of_cgroup
     config.python_version = sys.hexversion
+    config.oom_events_path = oom_events_path
     _check(fa_start(&config))
 
 
@@ -73,6 +76,12 @@ def set_mode(str mode, uint64_t interval_bytes):
 def mode():
     """The mode the recorder is in now: it may have changed by itself. "disabled" while it is off."""
     return MODES[fa_get_header().mode] if fa_is_active() else "disabled"
+
+
+def note_exit(str kind, str name):
+    """Note how this process is about to end: "clean", "exception" or "signal", and its name."""
+    cdef bytes text = name.encode("utf-8", "replace")
+    fa_note_exit(EXITS.index(kind), text, len(text))
 
 
 def is_active():

@@ -8,6 +8,7 @@ _NO_LIMIT = 1 << 60  # cgroup v1 writes "none" as a number near 2**63
 
 
 _LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
+_OOM_EVENTS = {1: "memory.oom_control", 2: "memory.events"}
 _USAGES = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
@@ -41,6 +42,30 @@ def find(configured: int = 0) -> Limit:
     if total:
         found.append(Limit(total, "MemTotal", False, own_usage))
     return min(found, key=_limit_bytes, default=Limit(0, "none", False, own_usage))
+
+
+class OwnCgroup:
+    """The memory cgroup that this process itself is in. folder: where it is seen; "": nowhere.
+    id: number of the folder, which no other cgroup has until the next boot. oom_events_path: the
+    file in which the kernel counts whom it has killed there for memory."""
+
+    __slots__ = ("folder", "id", "oom_events_path")
+
+    def __init__(self, folder: str, id: int, oom_events_path: str) -> None:
+        self.folder, self.id, self.oom_events_path = folder, id, oom_events_path
+
+
+def own_cgroup() -> OwnCgroup:
+    """About 0.2 ms."""
+    cgroups = _cgroups()
+    if not cgroups:
+        return OwnCgroup("", 0, "")
+    folder, version = cgroups[0]
+    try:
+        number = os.stat(folder).st_ino
+    except OSError:
+        number = 0
+    return OwnCgroup(folder, number, f"{folder}/{_OOM_EVENTS[version]}")
 
 
 def _limit_bytes(limit: Limit) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 from fastalloc.cli.errors import CommandError
-
-FILE_NAME = re.compile(r"fastalloc-(?P<pid>\d+)-(?P<start>\d+)\.recording")
+from fastalloc.recording.folder import recordings
 
 
 def add_recording_argument(parser: argparse.ArgumentParser) -> None:
@@ -41,18 +39,11 @@ def directory_of(args: argparse.Namespace) -> Path:
 
 def list_recordings(directory: Path, pid: int | None = None) -> list[Path]:
     """The recordings in `directory` (of process `pid` alone, if given), the newest last."""
-    found: list[tuple[int, int, Path]] = []
     try:
-        entries = list(directory.iterdir())
-    except FileNotFoundError:
-        entries = []
+        entries = recordings(directory)
     except OSError as error:
         raise CommandError(f"cannot list {directory}: {error.strerror}") from None
-    for path in entries:
-        match = FILE_NAME.fullmatch(path.name)
-        if match and pid in (None, int(match["pid"])):
-            found.append((int(match["start"]), int(match["pid"]), path))
-    return [path for _, _, path in sorted(found)]
+    return [entry.path for entry in entries if pid in (None, entry.pid)]
 
 
 def find_recording(args: argparse.Namespace) -> Path:

@@ -30,6 +30,7 @@ struct fa_config {
     uint64_t limit_bytes;
     uint32_t limit_of_cgroup; /* the limit is this cgroup's, so its usage counts, not RSS */
     uint32_t python_version; /* PY_VERSION_HEX */
+    const char *oom_events_path; /* where the process's own cgroup counts kills; "" or NULL: none */
 };
 
 #define FA_MAX_FRAMES 256 /* 6 KiB of the hook's C stack */
@@ -44,6 +45,8 @@ const char *fa_unsupported(void); /* reason, or NULL when this interpreter can b
 fa_status fa_start(const struct fa_config *config);
 fa_status fa_stop(int at_exit);
 fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes);
+/* Notes how the process is about to end: enum fa_exit, and a name for it. The last note counts. */
+void fa_note_exit(uint32_t kind, const char *name, size_t name_bytes);
 const char *fa_error_step(void); /* what failed last: a short phrase */
 int fa_is_active(void);
 int fa_hooks_displaced(void); /* another tool took our hooks away */

@@ -196,12 +196,14 @@ struct fa_header {
     uint32_t dumps;         /* dumps written */
     uint32_t exit_kind;     /* enum fa_exit */
     uint32_t exit_name;     /* string id */
-    uint64_t oom_kills_at_start; /* kills for memory that the limiting cgroup had counted then */
+    uint64_t oom_kills_at_start; /* kills for memory that the process's own cgroup had counted then */
     uint64_t own_cpu_ns;         /* CPU time spent recording samples, measured */
     uint32_t sweeps;   /* how often stacks that nothing refers to were given up; indices changed then */
     uint32_t sweeping; /* 1 in a dead process's file: it died in a sweep, no stack is to be trusted */
     uint32_t off;                /* enum fa_off */
     uint32_t own_cpu_millionths; /* own CPU time as a part of the process's, when last compared */
+    uint64_t exit_ns;            /* when exit_kind was written */
+    uint64_t pid_namespace;      /* in which `pid` counts: inode of /proc/self/ns/pid; 0: not known */
 
     uint64_t losses[FA_LOSS_COUNT];
     uint32_t live_free;    /* head of the free list of FA_LIVE (chained through `site`) */

@@ -74,6 +74,9 @@ static int continue_in_child(void)
     usage_reopen();
     header->forked_ns = fa_now_ns();
     header->ended_count = header->ended_bytes = 0;
+    header->exit_kind = FA_EXIT_UNKNOWN;
+    header->exit_name = 0;
+    header->exit_ns = 0;
     header->samples = header->freed = 0;
     header->own_cpu_ns = 0; /* as the clock of its own CPU time */
     header->own_cpu_millionths = 0;
@@ -176,6 +179,17 @@ fa_status fa_stop(int at_exit)
     fa_tls.slot = &fa_nobody;
     fa_unlock();
     return FA_OK;
+}
+
+void fa_note_exit(uint32_t kind, const char *name, size_t name_bytes)
+{
+    if (!fa.header || fa.header->state != FA_STATE_RUNNING || kind > FA_EXIT_SIGNAL) return;
+    recording_settle(0);
+    fa_lock();
+    fa.header->exit_name = name_bytes ? string_intern(name, name_bytes) : 0;
+    fa.header->exit_kind = kind;
+    fa.header->exit_ns = fa.header->updated_ns = fa_now_ns();
+    fa_unlock();
 }
 
 fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)

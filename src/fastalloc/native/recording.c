@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "oom_kills.h"
 #include "raw_memory.h"
 #include "recorder.h"
 
@@ -143,6 +144,16 @@ static uint64_t process_start_ticks(void)
     return ticks;
 }
 
+/* Locks the file for as long as its mapping lives: the lock belongs to the open file, which the
+ * mapping keeps after the descriptor is closed, and which goes with the process however it ends. Readers
+ * ask for the lock to tell whether the process lives, also from another pid namespace. Where the file
+ * system knows no such locks, readers look for the pid alone. Async-signal-safe. */
+static void lock_file(int fd)
+{
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    (void)fcntl(fd, F_OFD_SETLK, &whole);
+}
+
 /* Opens a new file of our own, never one that somebody put there, and reserves its space: a
  * full disk shows here, not as SIGBUS inside a hook. Async-signal-safe. */
 static int open_file(uint64_t bytes)
@@ -160,6 +171,7 @@ static int open_file(uint64_t bytes)
         errno = error;
         return -1;
     }
+    lock_file(fd);
     return fd;
 }
 
@@ -168,6 +180,8 @@ static void identify(struct fa_header *header)
     header->pid = (uint32_t)getpid();
     header->parent_pid = (uint32_t)getppid();
     header->process_start_ticks = process_start_ticks();
+    struct stat namespace;
+    header->pid_namespace = stat("/proc/self/ns/pid", &namespace) == 0 ? namespace.st_ino : 0;
 }
 
 fa_status recording_create(const struct fa_config *config)
@@ -213,6 +227,8 @@ fa_status recording_create(const struct fa_config *config)
     first.limit_bytes = config->limit_bytes;
     first.state = FA_STATE_EMPTY;
     first.next_span_id = 1;
+    oom_kills_watch(config->oom_events_path);
+    first.oom_kills_at_start = oom_kills_now();
     identify(&first);
     memcpy(memory, &first, sizeof first);
     fa.header = memory;
@@ -335,6 +351,7 @@ void recording_settle(uint64_t after_ns)
     fa_lock();
     if (unsettled_since_ns) {
         uint64_t bytes = fa.header->file_bytes;
+        fa.header->oom_kills_at_start = oom_kills_now();
         name_file(clock_ns(CLOCK_REALTIME));
         int fd = open_file(bytes);
         void *file = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

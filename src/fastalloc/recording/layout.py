@@ -241,6 +241,8 @@ HEADER: Final = _struct(
     ("sweeping", "<u4"),
     ("off", "<u4"),
     ("own_cpu_millionths", "<u4"),
+    ("exit_ns", "<u8"),
+    ("pid_namespace", "<u8"),
     ("losses", "<u8", len(Loss)),
     ("live_free", "<u4"),
     ("spans_free", "<u4"),

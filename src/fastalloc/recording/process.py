@@ -8,6 +8,29 @@ START_TICKS_FIELD = 22
 """Of /proc/<pid>/stat: when the process started, in clock ticks since boot. See proc(5)."""
 
 
+def writer_lives(
+    pid: int, start_ticks: int, pid_namespace: int, *, locked: bool, proc: Path = Path("/proc")
+) -> bool:
+    """Tell whether the process that wrote a recording still lives.
+
+    `locked`: somebody holds the lock on the file, which the process holds as long as it lives, in
+    whatever pid namespace. Where the file system knows no locks, or the file is a copy, the pid
+    alone has to tell. Where both can be asked the pid is right: a child that the process left
+    behind in the middle of a fork may hold the lock a while longer.
+    """
+    if is_alive(pid, start_ticks, proc=proc):
+        return True
+    return locked and pid_namespace != own_pid_namespace(proc)
+
+
+def own_pid_namespace(proc: Path = Path("/proc")) -> int:
+    """The number of the pid namespace that this process sees; 0: not known."""
+    try:
+        return (proc / "self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
 def is_alive(pid: int, start_ticks: int, *, proc: Path = Path("/proc")) -> bool:
     """Tell whether the process `pid` that started at `start_ticks` still lives.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastalloc.recording import holders
 from fastalloc.recording.errors import RecordingError
-from fastalloc.recording.layout import COUNT_SCALE, HEADER, Loss, Mode, Region, State
+from fastalloc.recording.layout import COUNT_SCALE, HEADER, Exit, Loss, Mode, Region, State
 from fastalloc.recording.stacks import Frame, Stacks
 from fastalloc.recording.views import Table, Views
 
@@ -43,8 +43,8 @@ class Snapshot:
     mode: str
     """disabled, standby, light, aggressive or targeted."""
     state: str
-    """running, stopped (by `stop()`), exited, killed (it says running, but its process is gone),
-    or empty (it was never started). For a dump: as it was when the dump was made."""
+    """running, stopped (by `stop()`), exited (or gone after it had said that it ends), killed (it
+    says running, but its process is gone), or empty (it was never started). For a dump: as it was when the dump was made."""
     interval_bytes: int
     """Mean bytes between samples, now. Each sample carries its own weight."""
     start_time: datetime
@@ -60,6 +60,10 @@ class Snapshot:
     """What could not be recorded, by reason (`layout.Loss`, in lower case), zeros included."""
     python_version: str
     """Such as "3.11.7"."""
+    exit_kind: str
+    """How the process said that it ends: unknown (it said nothing), clean, exception, signal."""
+    exit_name: str
+    """The exception's class, or the signal's name; "" if there is none."""
     header: dict[str, int]
     """All scalar fields of the header, as written (layout.h)."""
     dump: dict[str, Any]
@@ -101,7 +105,9 @@ class Snapshot:
         self.pid = self.header["pid"]
         self.parent_pid = self.header["parent_pid"]
         self.mode = Mode(self.header["mode"]).name.lower()
-        self.state = _state(self.header["state"], tables.alive, dump)
+        self.state = _state(self.header, tables.alive, dump)
+        self.exit_kind = Exit(self.header["exit_kind"]).name.lower()
+        self.exit_name = strings[self.header["exit_name"]]
         self.interval_bytes = self.header["interval_bytes"]
         self.start_time = datetime.fromtimestamp(0, UTC) + timedelta(
             microseconds=self.header["start_time_ns"] // 1000
@@ -322,7 +328,7 @@ _SCALARS = [
 ]
 _IN_DICT = (
     *("pid", "parent_pid", "mode", "state", "interval_bytes", "duration_seconds"),
-    *("consistent", "repaired", "python_version"),
+    *("consistent", "repaired", "python_version", "exit_kind", "exit_name"),
     *("live_bytes", "live_count", "high_water_bytes"),
     *("rss_bytes", "cgroup_bytes", "limit_bytes", "total_count", "total_bytes"),
 )
@@ -334,12 +340,14 @@ def _rows(table: np.ndarray[Any, Any]) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in table.tolist()]
 
 
-def _state(state: int, alive: bool, dump: dict[str, Any] | None) -> str:
-    if state != State.RUNNING:
-        return State(state).name.lower()
+def _state(header: dict[str, int], alive: bool, dump: dict[str, Any] | None) -> str:
+    if header["state"] != State.RUNNING:
+        return State(header["state"]).name.lower()
     if dump is not None:
         return "killed" if dump.get("state") == "killed" else "running"
-    return "running" if alive else "killed"
+    if alive:
+        return "running"
+    return "exited" if header["exit_kind"] else "killed"
 
 
 def _now_ns(header: dict[str, int], alive: bool) -> int:

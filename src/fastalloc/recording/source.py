@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING, Protocol
 
 from fastalloc.recording.errors import RecordingError
@@ -12,12 +14,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_FLOCK = struct.Struct("hhqqi4x")
+"""struct flock on 64-bit Linux: type, whence, start, length (0: to the end), pid."""
+_WRITE_LOCK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+
+
 class Source(Protocol):
     """Bytes, by offset. Nothing is said about whether somebody is writing them."""
 
     path: Path
     """Where they are from: for errors."""
     size: int
+
+    def is_locked(self) -> bool:
+        """Whether a process holds the recorder's lock on it."""
 
     def fill(self, view: memoryview, offset: int) -> None:
         """Copy the bytes from `offset` on, as many as the view has. RecordingError if it
@@ -47,6 +57,14 @@ class File:
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
 
+    def is_locked(self) -> bool:
+        """See Source. Asks only; takes no lock that the recorder could run into."""
+        try:
+            answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, _WRITE_LOCK)
+        except OSError:  # a file system without such locks
+            return False
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+
     def fill(self, view: memoryview, offset: int) -> None:
         """See Source."""
         while len(view):
@@ -70,6 +88,10 @@ class Image:
         self.path = path
         self._image = memoryview(image).cast("B")
         self.size = len(self._image)
+
+    def is_locked(self) -> bool:
+        """See Source."""
+        return False
 
     def fill(self, view: memoryview, offset: int) -> None:
         """See Source."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from fastalloc.recording import layout
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.layout import ENTRY, HEADER, RINGS, Region
-from fastalloc.recording.process import is_alive
+from fastalloc.recording.process import writer_lives
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,12 @@ def copy_tables(source: Source, *, is_dump: bool = False) -> Tables:
     header = _read_header(source)
     alive = not is_dump and bool(
         header["state"] == layout.State.RUNNING
-        and is_alive(int(header["pid"]), int(header["process_start_ticks"]))
+        and writer_lives(
+            int(header["pid"]),
+            int(header["process_start_ticks"]),
+            int(header["pid_namespace"]),
+            locked=source.is_locked(),
+        )
     )
     # Kept between attempts: a process that reads itself would sample its own large arrays.
     buffers: dict[Region, npt.NDArray[Any]] = {}
