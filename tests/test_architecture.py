@@ -48,18 +48,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "export": {"recording", "analysis"},
     # the public names, and what is built on them
     "": {"_core", "config", "profiler", "spans", "recording"},
-    "requests": {"_core", "breaker", "profiler", "spans"},
+    "tokens": set(),
+    "requests": {"_core", "breaker", "profiler", "spans", "tokens"},
     "integrations": {"", "profiler", "requests"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
-    "cli": {"", "analysis", "config", "demo", "export", "recording"},
+    "cli": {"", "analysis", "config", "demo", "export", "recording", "tokens"},
     "__main__": {"cli"},
 }
 # Only inside a function, when used, or for types: reading has no part in what recording costs.
-MAY_IMPORT_LATE = {"profiler": {"recording"}}
+MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}}
 
 CAPTURE_WING = (
     *("_core", "breaker", "config", "dumps", "exits", "housekeeping", "inactive", "limits"),
-    *("profiler", "requests", "spans", "status", "threads"),
+    *("profiler", "requests", "spans", "status", "threads", "tokens"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}

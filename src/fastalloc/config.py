@@ -95,8 +95,15 @@ OPTIONS = (
         0,
         "Seed of the lot by which requests are chosen; 0: another one in each process.",
     ),
+    Option(
+        "token_secret",
+        "secret",
+        "",
+        "What signs the tokens that force a request to be recorded closely, 16 characters at least. "
+        "Without it no header forces anything. Shown nowhere.",
+    ),
 )
-AT_ONCE = {"request_percent"}  # configure() changes these while recording
+AT_ONCE = {"request_percent", "token_secret"}  # configure() changes these while recording
 _BY_NAME = {option.name: option for option in OPTIONS}
 _SCALES = {"aggressive": 4, "targeted": 16}
 _NOT_OPTIONS = {"WERROR"}  # variables of our own build
@@ -121,11 +128,15 @@ class Config:
     scale: int
     dump_max_bytes: int
     dump_max_ms: int
+    token_secret: str
     sources: dict[str, str]
 
     def to_dict(self) -> dict[str, object]:
-        """Options as plain values, in the order of the table."""
-        return {name: getattr(self, name) for name in _BY_NAME}
+        """Options as plain values, in the order of the table; of a secret, whether it is set."""
+        return {
+            name: getattr(self, name) if option.kind != "secret" else bool(getattr(self, name))
+            for name, option in _BY_NAME.items()
+        }
 
 
 def default_directory() -> str:
@@ -192,6 +203,10 @@ def _checked(option: Option, value: object) -> object:
         if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
             raise ConfigError(f"dir: {value!r} is no path")
         return os.path.abspath(os.fspath(value))
+    if option.kind == "secret":
+        if not isinstance(value, str) or 0 < len(value) < 16:
+            raise ConfigError(f"{option.name}: it must be a text of 16 characters or more")
+        return value
     if option.kind == "percent":
         return _percent(option.name, value)
     number = _number(option.name, value)

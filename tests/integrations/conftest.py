@@ -1,24 +1,34 @@
-"""A stand-in for the recorder: it writes down what a middleware does with spans and phases."""
+"""A stand-in for requests: it writes down what a middleware does with them."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 
-import fastalloc
+from fastalloc import profiler, requests
 
 
-class Scope:
-    def __init__(self, log: list[str], kind: str, name: str) -> None:
-        self._log, self._kind, self.name = log, kind, name
+class Request:
+    """Writes into a log what was entered (+) and left (-), in order."""
 
-    def __enter__(self) -> Scope:
-        self._log.append(f"+{self._kind} {self.name}")
-        return self
+    def __init__(self, log: list[str], name: str, kind: str) -> None:
+        self._log, self.name, self.kind = log, name, kind
+        self.phase = ""
+        self.status: int | str = 0
+        log.append(f"+span {name}")
 
-    def __exit__(self, kind, error, traceback) -> None:
-        self._log.append(f"-{self._kind} {self.name}{f' {kind.__name__}' if kind else ''}")
+    def enter(self, name: str) -> None:
+        self.leave()
+        self.phase = name
+        self._log.append(f"+phase {name}")
+
+    def leave(self) -> None:
+        if self.phase:
+            self._log.append(f"-phase {self.phase}")
+        self.phase = ""
+
+    def end(self, error: BaseException | None = None) -> None:
+        self.leave()
+        self._log.append(f"-span {self.name}{f' {type(error).__name__}' if error else ''}")
 
     def rename(self, name: str) -> None:
         self.name = name
@@ -28,10 +38,10 @@ class Scope:
 def scopes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was entered (+) and left (-), in order."""
     log: list[str] = []
-    monkeypatch.setattr(fastalloc, "span", lambda name: Scope(log, "span", name), raising=False)
-    monkeypatch.setattr(fastalloc, "phase", lambda name: Scope(log, "phase", name), raising=False)
-    serving = SimpleNamespace(
-        serving=lambda: log.append("serving"), follow=lambda awaitable: awaitable
-    )
-    monkeypatch.setattr(fastalloc, "profiler", serving, raising=False)
+
+    def begin(name, *, kind="http", token=None, route_of=None):
+        return Request(log, name, kind)
+
+    monkeypatch.setattr(requests, "begin", begin)
+    monkeypatch.setattr(profiler, "serving", lambda: log.append("serving"))
     return log

@@ -43,8 +43,20 @@ def test_a_request_is_a_span(scopes) -> None:
         "+span GET /orders/{id}",
         "+phase app",
         "-phase app",
+        "+phase stream",
+        "-phase stream",
+        "+phase background",
+        "-phase background",
         "-span GET /orders/{id}",
     ]
+
+
+def test_a_response_sent_by_another_task_stays_in_the_applications_phase(scopes) -> None:
+    async def app(scope, receive, send) -> None:
+        await asyncio.create_task(hello(scope, receive, send))
+
+    call(ASGIMiddleware(app), http())
+    assert scopes == ["serving", "+span GET /", "+phase app", "-phase app", "-span GET /"]
 
 
 def test_a_websocket_is_a_span(scopes) -> None:
@@ -64,17 +76,27 @@ def test_the_lifespan_passes_through(scopes) -> None:
     assert scopes == []
 
 
-def test_scope_receive_and_send_are_handed_on_as_they_are(scopes) -> None:
+def test_scope_receive_and_messages_are_handed_on_as_they_are(scopes) -> None:
     seen = []
 
-    async def app(*arguments) -> None:
-        seen.extend(arguments)
+    async def app(scope, receive, send) -> None:
+        seen.extend([scope, receive])
+        for message in messages:
+            await send(message)
+
+    async def send(message) -> None:
+        seen.append(message)
 
     scope = http()
-    call(ASGIMiddleware(app), scope)
-    assert seen[0] is scope
-    assert seen[1] is receive
-    assert seen[2] is send
+    messages = [
+        {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]},
+        {"type": "http.response.body", "body": b"1", "more_body": True},
+        {"type": "http.response.body", "body": b"2"},
+        {"type": "theirs"},
+    ]
+    asyncio.run(ASGIMiddleware(app)(scope, receive, send))
+    assert len(seen) == 2 + len(messages)
+    assert all(one is other for one, other in zip(seen, [scope, receive, *messages], strict=True))
 
 
 def test_an_error_passes_untouched(scopes) -> None:

@@ -40,7 +40,7 @@ def test_spans_are_named_by_route(calls) -> None:
 
 
 def test_view_render_and_stream_are_phases(calls) -> None:
-    assert calls["phases"] == [
+    assert [phase for phase in calls["phases"] if not phase.endswith(" middleware")] == [
         "GET /fails/ view",
         "GET /file/ view",
         "GET /plain/<int:number>/ view",

@@ -94,7 +94,7 @@ def test_an_error_in_close_passes_and_the_span_ends(scopes) -> None:
 
     with pytest.raises(OSError, match="disk"):
         consume(WSGIMiddleware(answering(Body())), environ())
-    assert scopes[-1] == "-span GET /"
+    assert scopes[-1] == "-span GET / OSError"
 
 
 def test_an_error_of_the_application_passes_untouched(scopes) -> None:

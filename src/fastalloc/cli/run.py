@@ -23,13 +23,14 @@ from typing import Any
 
 from fastalloc.config import MODES, OPTIONS
 
+_OPTIONS = [option for option in OPTIONS if option.kind != "secret"]  # `ps` shows arguments
 METAVARS = {"percent": "PERCENT", "bytes": "BYTES", "count": "COUNT", "directory": "DIR"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define this command's options."""
     parser.usage = "fastalloc run [options] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]"
-    for option in OPTIONS:
+    for option in _OPTIONS:
         parser.add_argument(
             "--" + option.name.replace("_", "-"),
             choices=MODES if option.kind == "mode" else None,
@@ -89,7 +90,7 @@ def _start(args: argparse.Namespace) -> str | None:
     """Start the recorder; bad options end the command here, before the program has begun."""
     import fastalloc
 
-    given = {option.name: getattr(args, option.name) for option in OPTIONS}
+    given = {option.name: getattr(args, option.name) for option in _OPTIONS}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     try:
         fastalloc.start(**options)

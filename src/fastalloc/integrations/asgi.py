@@ -3,27 +3,38 @@
     application = ASGIMiddleware(application)
 
 Any framework, any server; HTTP requests and websocket connections are spans, the lifespan
-passes through. In the span, the phase "app" is the application's coroutine. `scope`, `receive`
-and `send` are handed on as they are. Exceptions pass untouched.
+passes through. Phases of a request: "app" until the response starts, "stream" while it is sent,
+"background" what the application does after that. (Where the response is sent by another task than
+the one that called us, as Django's is, all of it is "app".)
+
+`scope` and `receive` are handed on as they are, `send` with a look at each message. Exceptions pass
+untouched, and their tracebacks do not show this module.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
-import fastalloc
+from fastalloc import profiler, requests
 
 from ._names import Names, method_name, route_of_path
+from ._tracebacks import hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from fastalloc.requests import Request
+
+    Message = MutableMapping[str, Any]
     Scope = MutableMapping[str, Any]
-    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
     Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 __all__ = ["ASGIMiddleware"]
+
+TOKEN_HEADER = b"x-force-memory-profile"
 
 
 class ASGIMiddleware:
@@ -42,21 +53,44 @@ class ASGIMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except BaseException as error:
+                hide_frames(error)
+                raise
             return
         if not self._serving:
             self._serving = True
-            fastalloc.profiler.serving()
+            profiler.serving()
         named = self._given_name(scope)
         root = str(scope.get("root_path", ""))
-        with fastalloc.span(named or self._names.bounded(_name_of_path(scope))) as span:
+
+        def name_of_route() -> str | None:
             try:
-                with fastalloc.phase("app"):
-                    await fastalloc.profiler.follow(self._app(scope, receive, send))
-            finally:
-                route = None if named else _route_left_behind(scope, root)
-                if route:
-                    span.rename(self._names.bounded(f"{_method(scope)} {route}"))
+                route = self._route(scope, root)
+            except Exception:  # whatever is in there, it is not worth a request
+                return None
+            return self._names.bounded(f"{_method(scope)} {route}") if route else None
+
+        request = requests.begin(
+            named or self._names.bounded(_name_of_path(scope)),
+            kind=scope["type"],
+            token=_token(scope) if profiler.option("token_secret") else None,
+            route_of=None if named else name_of_route,
+        )
+        request.enter("app")
+        try:
+            await profiler.follow(self._app(scope, receive, _noting(request, send)))
+        except BaseException as error:
+            request.rename((not named and name_of_route()) or request.name)
+            request.end(error)
+            hide_frames(error)
+            raise
+        request.rename((not named and name_of_route()) or request.name)
+        request.end()
+
+    def _route(self, scope: Scope, root: str) -> str | None:
+        return route_left_behind(scope, root)
 
     def _given_name(self, scope: Scope) -> str | None:
         if self._name is None:
@@ -67,6 +101,53 @@ class ASGIMiddleware:
             return None
 
 
+def _noting(request: Request, send: Send) -> Send:
+    """`send`, after a look at the message. No coroutine of its own: nothing of ours is on the stack
+    while the server sends."""
+    task = _task()
+
+    def send_noted(message: Message) -> Awaitable[None]:
+        kind = message.get("type")
+        if kind == "http.response.start":
+            request.status = message.get("status", 0)
+            if _task() is task:
+                request.enter("stream")
+        elif kind == "http.response.body":
+            if not message.get("more_body") and request.phase == "stream" and _task() is task:
+                return _then(send(message), request)
+        elif kind == "websocket.close":
+            request.status = message.get("code", 1000)
+        return send(message)
+
+    return send_noted
+
+
+async def _then(sending: Awaitable[None], request: Request) -> None:
+    """Send the last part of a response; what comes after it is the background."""
+    try:
+        await sending
+    except BaseException as error:
+        hide_frames(error)
+        raise
+    request.enter("background")
+
+
+def _task() -> Any:
+    """The running task of asyncio, or None in other loops: phases belong to the context of one task."""
+    asyncio = sys.modules.get("asyncio.tasks")
+    try:
+        return asyncio.current_task() if asyncio is not None else None
+    except RuntimeError:
+        return None
+
+
+def _token(scope: Scope) -> str | None:
+    for name, value in scope.get("headers", ()):
+        if name == TOKEN_HEADER:
+            return bytes(value).decode("latin-1")
+    return None
+
+
 def _method(scope: Scope) -> str:
     return method_name(str(scope.get("method", "WEBSOCKET")))
 
@@ -75,23 +156,36 @@ def _name_of_path(scope: Scope) -> str:
     return f"{_method(scope)} {route_of_path(str(scope.get('path', '/')))}"
 
 
-def _route_left_behind(scope: Scope, root: str) -> str | None:
+def route_left_behind(scope: Scope, root: str) -> str | None:
     """The route template, where the framework's router has put it into the scope on its way.
 
     `root` is the scope's root_path before the call: what a router has added to it since is where
     the application that knows the route is mounted.
     """
-    template = getattr(scope.get("route"), "path", None)
+    parameters = scope.get("path_params")
+    names: dict[str, str] = {}
+    if isinstance(parameters, dict):
+        names = {str(value): str(name) for name, value in parameters.items()}
+    route = scope.get("route")
+    template = getattr(route, "path", None)
     if isinstance(template, str):
         mounted = str(scope.get("root_path", "")).removeprefix(root)
-        return route_of_path(mounted) + template
-    parameters = scope.get("path_params")
-    if not isinstance(parameters, dict) or not parameters:
+        if hasattr(
+            route, "routes"
+        ):  # a mount, whose own path is in root_path; what is below is unknown
+            below = str(scope.get("path", "")).removeprefix(f"{root}{mounted}")
+            return _template(mounted, names) + route_of_path(below)
+        return _template(mounted, names) + template
+    if not names:
         return None
-    names = {str(value): name for name, value in parameters.items()}
-    segments = str(scope.get("path", "/")).split("/")
-    if names.keys() - set(segments):  # a parameter that spans segments, or was converted
+    path = str(scope.get("path", "/"))
+    if names.keys() - set(path.split("/")):  # a parameter that spans segments, or was converted
         return None
+    return _template(path, names)
+
+
+def _template(path: str, names: dict[str, str]) -> str:
+    """`path` with the parameters' names in place of their values."""
     return "/".join(
-        f"{{{names[part]}}}" if part in names else route_of_path(part) for part in segments
+        f"{{{names[part]}}}" if part in names else route_of_path(part) for part in path.split("/")
     )

@@ -8,19 +8,23 @@ the phase "stream" the sending of the body.
 
 What the server sees of the response stays what it was: its length where it has one, its
 iterator itself (so no frame of ours per chunk), and a `wsgi.file_wrapper` object as the very
-object, so that sendfile goes on working (the span ends there). Exceptions pass untouched.
+object, so that sendfile goes on working (the span ends there). Exceptions pass untouched, and
+their tracebacks do not show this module.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import fastalloc
+from fastalloc import profiler, requests
 
 from ._names import Names, method_name, route_of_path
+from ._tracebacks import hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from fastalloc.requests import Request
 
     Environ = dict[str, Any]
     StartResponse = Callable[..., Any]
@@ -46,18 +50,21 @@ class WSGIMiddleware:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if not self._serving:
             self._serving = True
-            fastalloc.profiler.serving()
+            profiler.serving()
         named = self._given_name(environ)
-        span = fastalloc.span(named or self._names.bounded(_name_of_path(environ)))
-        span.__enter__()
+        request = requests.begin(
+            named or self._names.bounded(_name_of_path(environ)),
+            token=environ.get("HTTP_X_FORCE_MEMORY_PROFILE"),
+        )
+        request.enter("app")
         try:
-            starting = start_response if named else self._starting(span, environ, start_response)
-            with fastalloc.phase("app"):
-                body = self._app(environ, starting)
+            body = self._app(environ, self._starting(request, environ, start_response, named))
         except BaseException as error:
-            span.__exit__(type(error), error, error.__traceback__)
+            request.end(error)
+            hide_frames(error)
             raise
-        return _with_span(body, span, environ.get("wsgi.file_wrapper"))
+        request.leave()
+        return _with_request(body, request, environ.get("wsgi.file_wrapper"))
 
     def _given_name(self, environ: Environ) -> str | None:
         if self._name is None:
@@ -68,17 +75,22 @@ class WSGIMiddleware:
             return None
 
     def _starting(
-        self, span: Any, environ: Environ, start_response: StartResponse
+        self, request: Request, environ: Environ, start_response: StartResponse, named: str | None
     ) -> StartResponse:
         """start_response, which first looks for the route: Flask has tidied it away afterwards."""
 
-        def start_response_named(*arguments: Any, **keywords: Any) -> Any:
-            route = _route_left_behind(environ)
+        def start_response_noted(*arguments: Any, **keywords: Any) -> Any:
+            request.status = _status(arguments, keywords)
+            route = None if named else _route_left_behind(environ)
             if route:
-                span.rename(self._names.bounded(f"{_method(environ)} {route}"))
-            return start_response(*arguments, **keywords)
+                request.rename(self._names.bounded(f"{_method(environ)} {route}"))
+            try:
+                return start_response(*arguments, **keywords)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
-        return start_response_named
+        return start_response_noted
 
 
 def _method(environ: Environ) -> str:
@@ -90,6 +102,13 @@ def _name_of_path(environ: Environ) -> str:
     return f"{_method(environ)} {route_of_path(path or '/')}"
 
 
+def _status(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> int:
+    """The number in "200 OK"; 0 where there is none."""
+    text = arguments[0] if arguments else keywords.get("status", "")
+    number = text[:3] if isinstance(text, str) else ""
+    return int(number) if number.isdecimal() else 0
+
+
 def _route_left_behind(environ: Environ) -> str | None:
     """The route template, where the framework has put it into the environ on its way."""
     matched = getattr(environ.get("werkzeug.request"), "url_rule", None)  # Flask
@@ -98,44 +117,48 @@ def _route_left_behind(environ: Environ) -> str | None:
 
 
 class _Body:
-    """The application's response, which ends the span when it is closed."""
+    """The application's response, which ends the request when it is closed."""
 
-    __slots__ = ("_body", "_phase", "_span")
+    __slots__ = ("_body", "_request")
 
-    def __init__(self, body: Iterable[bytes], span: Any) -> None:
+    def __init__(self, body: Iterable[bytes], request: Request) -> None:
         self._body = body
-        self._span = span
-        self._phase: Any = None
+        self._request: Request | None = request
 
     def __iter__(self) -> Iterator[bytes]:
         self._stream()
-        return iter(self._body)
+        try:
+            return iter(self._body)
+        except BaseException as error:
+            hide_frames(error)
+            raise
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._body, name)
 
     def close(self) -> None:
+        close = getattr(self._body, "close", None)
         try:
-            close = getattr(self._body, "close", None)
             if close is not None:
                 close()
-        finally:
-            self._end()
+        except BaseException as error:
+            self._end(error)
+            hide_frames(error)
+            raise
+        self._end()
 
     def __del__(self) -> None:
         self._end()  # for servers that forget to close
 
     def _stream(self) -> None:
-        if self._phase is None and self._span is not None:
-            self._phase = fastalloc.phase("stream")
-            self._phase.__enter__()
+        request = self._request
+        if request is not None and request.phase != "stream":
+            request.enter("stream")
 
-    def _end(self) -> None:
-        phase, span = self._phase, self._span
-        self._phase = self._span = None
-        for scope in (phase, span):
-            if scope is not None:
-                scope.__exit__(None, None, None)
+    def _end(self, error: BaseException | None = None) -> None:
+        request, self._request = self._request, None
+        if request is not None:
+            request.end(error)
 
 
 class _SizedBody(_Body):
@@ -154,17 +177,21 @@ class _IteratorBody(_Body):
 
     def __next__(self) -> bytes:
         self._stream()
-        return next(self._body)  # type: ignore[call-overload,no-any-return]  # made of an iterator
+        try:
+            return next(self._body)  # type: ignore[call-overload,no-any-return]  # an iterator
+        except BaseException as error:
+            hide_frames(error)
+            raise
 
 
-def _with_span(body: Iterable[bytes], span: Any, file_wrapper: Any) -> Iterable[bytes]:
+def _with_request(body: Iterable[bytes], request: Request, file_wrapper: Any) -> Iterable[bytes]:
     if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
         # The server knows its wrapper by the type, sends the file by itself, and may close it in
         # another thread: the application's part is over.
-        span.__exit__(None, None, None)
+        request.end()
         return body
     if hasattr(body, "__next__"):
-        return _IteratorBody(body, span)
+        return _IteratorBody(body, request)
     if hasattr(body, "__len__"):
-        return _SizedBody(body, span)
-    return _Body(body, span)
+        return _SizedBody(body, request)
+    return _Body(body, request)

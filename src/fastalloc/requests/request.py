@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from fastalloc import profiler
+from fastalloc import profiler, spans, tokens
 from fastalloc.breaker import Breaker
 from fastalloc.requests.choice import Choice
-from fastalloc.spans import phase, span
 
 try:
     from fastalloc import _core
@@ -25,30 +24,42 @@ MAX_DIGESTS = 16
 MAX_CHECKPOINTS = 32
 
 
-class Request(span):
+class Request(spans.span):
     """One unit of work of a framework. Made by `begin`. Its methods never raise.
 
     name: the method and the route's template, or a task's name; `rename` sets it. kind: "http",
-    "websocket", "task" or "job". status: int or str, how it ended, 0 while unknown. chosen: why it
-    is looked at in detail: "", or "lot", "mode", "route", "growing". ended: bool. phases: dict from a
+    "websocket", "task" or "job". status: int or str, how it ended, 0 while unknown. error: the class
+    of the exception that ended it, by name alone, or "". chosen: why it is looked at in detail: "", or
+    "lot", "mode", "route", "growing", "forced". ended: bool. phases: dict from a
     phase's name to what phases of that name came to (entered, duration_ns, count, bytes,
     live_change_bytes). checkpoints: list of (name, totals) in order. digests: dict from a tracker's
     name to what it has to say.
     """
 
     __slots__ = (
-        *("_phase", "_recorded", "_route_of", "checkpoints", "chosen", "digests", "ended"),
-        *("kind", "phases", "status"),
+        *(
+            "_forced_route",
+            "_phase",
+            "_recorded",
+            "_route_of",
+            "checkpoints",
+            "chosen",
+            "digests",
+            "ended",
+        ),
+        *("error", "kind", "phases", "status"),
     )
 
     kind: str
     status: int | str
+    error: str
     chosen: str
     ended: bool
     phases: dict[str, Part]
     checkpoints: list[tuple[str, tuple[int, ...]]]
     digests: dict[str, dict[str, Any]]
-    _phase: phase | None
+    _phase: spans.phase | None
+    _forced_route: str
     _route_of: Callable[[], str | None] | None
     _recorded: bool
 
@@ -58,16 +69,24 @@ class Request(span):
         return self.name
 
     @property
+    def phase(self) -> str:
+        """The phase that was entered last and not left, or ""."""
+        return self._phase.name if self._phase is not None else ""
+
+    @property
     def detailed(self) -> bool:
         """Whether trackers shall look at it closely. May become true while it runs: once its route is
         known, or once it has grown large. Costs 0.1 us when it is, 0.5 us when not."""
         return bool(self.chosen) or (self._recorded and _choosing.call(self._look, default=False))
 
     def enter(self, name: str) -> None:
-        """Go on in the phase `name` of the request; the one before is left."""
+        """Go on in the phase `name` of the request; the one before is left. Where it is looked at in
+        detail, with a checkpoint."""
         self.leave()
-        if self._recorded:
-            self._phase = phase(name)
+        if self._recorded and not self.ended:
+            if self.chosen:
+                spans.checkpoint(name)
+            self._phase = spans.phase(name)
             self._phase.__enter__()
 
     def leave(self) -> None:
@@ -79,9 +98,10 @@ class Request(span):
     def rename(self, name: object) -> None:
         """Give the request its final name, the route being known now."""
         self._route_of = None
-        super().rename(name)
-        if self._recorded and not self.chosen:
-            _choosing.call(self._choose_for_route)
+        if name != self.name:
+            super().rename(name)
+            if self._recorded and not self.chosen:
+                _choosing.call(self._choose_for_route)
 
     def digest(self, name: str, content: dict[str, Any]) -> None:
         """Keep what a tracker has found, for the log. One per name: the last. JSON-able, numbers and
@@ -94,11 +114,16 @@ class Request(span):
         if len(self.checkpoints) < MAX_CHECKPOINTS:
             self.checkpoints.append((checkpoint, self.totals()))
 
-    def end(self) -> None:
-        """The work is done: leave phase and span. Does nothing the second time."""
+    def end(self, error: BaseException | None = None) -> None:
+        """The work is done, or `error` has ended it: leave phase and span. Does nothing the second
+        time."""
         if self.ended:
             return
+        if error is not None:
+            self.error = type(error).__name__
         self.leave()
+        if self.chosen:
+            spans.checkpoint("end")
         self.ended = True
         if self._recorded:
             self.__exit__(None, None, None)
@@ -116,8 +141,15 @@ class Request(span):
             self._choose("growing")
         return bool(self.chosen)
 
+    def force(self) -> None:
+        """Look at this request closely, whatever it is."""
+        if self._recorded and not self.chosen:
+            _choosing.call(self._choose, "forced")
+
     def _choose_for_route(self) -> None:
-        if choice().for_its_route(self.name):
+        if self._forced_route and self._forced_route in (self.name, self.name.partition(" ")[2]):
+            self._choose("forced")
+        elif choice().for_its_route(self.name):
             self._choose("route")
 
     def _choose(self, reason: str) -> None:
@@ -179,22 +211,28 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def begin(
-    name: str, *, kind: str = "http", route_of: Callable[[], str | None] | None = None
+    name: str,
+    *,
+    kind: str = "http",
+    token: str | None = None,
+    route_of: Callable[[], str | None] | None = None,
 ) -> Request:
     """Begin a request and enter its span. Never raises; nothing is recorded while recording is off.
 
     name: what it is called until `rename`, a template and never a raw path. route_of: gives the name
     once the framework knows the route, None before: asked when a tracker wants to know whether to
-    look. Costs about 1 us.
+    look. token: the header that may force a closer look. Costs about 1 us.
     """
     request = Request(name)
     request.kind = kind
     request.status = 0
+    request.error = ""
     request.chosen = ""
     request.ended = False
     request.checkpoints = []
     request.digests = {}
     request._phase = None
+    request._forced_route = ""
     request._route_of = route_of
     request._recorded = _core is not None and _core.is_active()
     if not request._recorded:
@@ -202,11 +240,17 @@ def begin(
         return request
     request.phases = request.gather()
     request.__enter__()
-    _choosing.call(_choose_at_begin, request)
+    _choosing.call(_choose_at_begin, request, token)
     return request
 
 
-def _choose_at_begin(request: Request) -> None:
+def _choose_at_begin(request: Request, token: str | None) -> None:
+    if token:
+        route = tokens.check(token, profiler.option("token_secret"))
+        if route == "":
+            request._choose("forced")
+            return
+        request._forced_route = route or ""
     mode = _core.mode()
     if mode in ("aggressive", "targeted"):
         request._choose("mode")

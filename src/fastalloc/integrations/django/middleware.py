@@ -1,24 +1,18 @@
-"""Django: spans named by the route as urls.py spells it. One of two ways:
-
-In settings, with the phases "view" and "render" in each span:
-
-    MIDDLEWARE = ["fastalloc.integrations.django.Middleware", ...]   # first
-
-Or around the whole application, so that all of the middleware counts too:
-
-    application = WSGIMiddleware(get_wsgi_application(), name=route_name)   # or ASGIMiddleware
-"""
+"""The middleware that settings name, and the name of a request by its route."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.urls import Resolver404, resolve
 
-import fastalloc
+from fastalloc import profiler, requests
+from fastalloc.integrations._names import method_name
+from fastalloc.integrations._tracebacks import hide_frames
 
-from ._names import method_name
+from . import options, staff
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Middleware", "route_name"]
 
 NO_ROUTE = "(no route)"
-_ATTRIBUTE = "_fastalloc_scopes"
+_ATTRIBUTE = "_fastalloc_request"
+_HEADER = "HTTP_X_FORCE_MEMORY_PROFILE"
 
 
 def route_name(request: Mapping[str, Any]) -> str:
@@ -50,8 +45,10 @@ def route_name(request: Mapping[str, Any]) -> str:
 class Middleware:
     """A request is a span, until its response is complete; a stream's until it is closed.
 
-    Until the request has been routed, and for good where no route matches, its name is
-    "GET (no route)". Works in synchronous and asynchronous stacks, without an adapter.
+    Phases: "middleware" until the view is called, "view" (with what middlewares do to its response),
+    "render" of a TemplateResponse, "stream". Until the request has been routed, and for good where no
+    route matches, its name is "GET (no route)". Works in synchronous and asynchronous stacks, without
+    an adapter.
     """
 
     sync_capable = True
@@ -75,84 +72,95 @@ class Middleware:
         return self._answer(request)
 
     def _answer_sync(self, request: Any) -> Any:
-        scopes = _Scopes(request)
+        answering = _Answering(request)
         try:
             response = self._get_response(request)
-        except BaseException:
-            scopes.end()
+        except BaseException as error:
+            answering.fail(error)
+            hide_frames(error)
             raise
-        return scopes.end_with(response)
+        return answering.end_with(response)
 
     async def _answer_async(self, request: Any) -> Any:
-        scopes = _Scopes(request)
+        answering = _Answering(request)
         try:
             response = await self._get_response(request)
-        except BaseException:
-            scopes.end()
+        except BaseException as error:
+            answering.fail(error)
+            hide_frames(error)
             raise
-        return scopes.end_with(response)
+        return answering.end_with(response)
 
     def _view_begins(self, request: Any, view: Any, args: Any, kwargs: Any) -> None:
-        scopes: _Scopes | None = getattr(request, _ATTRIBUTE, None)
-        if scopes is not None:
-            scopes.routed(request)
-            scopes.enter("view")
+        answering: _Answering | None = getattr(request, _ATTRIBUTE, None)
+        if answering is not None:
+            answering.routed(request)
+            if answering.asks_to_force(request) and staff.sends(request):
+                answering.span.force()
+            answering.span.enter("view")
 
     async def _view_begins_async(self, request: Any, view: Any, args: Any, kwargs: Any) -> None:
-        self._view_begins(request, view, args, kwargs)
+        answering: _Answering | None = getattr(request, _ATTRIBUTE, None)
+        if answering is not None:
+            answering.routed(request)
+            if answering.asks_to_force(request) and await staff.sends_async(request):
+                answering.span.force()
+            answering.span.enter("view")
 
     def _render_begins(self, request: Any, response: Any) -> Any:
-        scopes: _Scopes | None = getattr(request, _ATTRIBUTE, None)
-        if scopes is not None:
-            scopes.enter("render")
+        answering: _Answering | None = getattr(request, _ATTRIBUTE, None)
+        if answering is not None:
+            answering.span.enter("render")
         return response
 
     async def _render_begins_async(self, request: Any, response: Any) -> Any:
         return self._render_begins(request, response)
 
 
-class _Scopes:
-    """A request's span, and the phase it is in."""
+class _Answering:
+    """A request that is being answered: its span, and whether that is ours to end."""
 
-    __slots__ = ("_phase", "_span")
+    __slots__ = ("_is_ours", "_method", "span")
 
     def __init__(self, request: Any) -> None:
-        fastalloc.profiler.serving()
-        self._phase: Any = None
-        self._span: Any = fastalloc.span(f"{method_name(request.method)} {NO_ROUTE}")
-        self._span.__enter__()
+        self._method = method_name(request.method)
+        outer = requests.current()
+        self._is_ours = outer is None or outer.kind not in ("http", "websocket")
+        if self._is_ours or outer is None:
+            profiler.serving()
+            token = request.META.get(_HEADER)
+            self.span = requests.begin(f"{self._method} {NO_ROUTE}", token=token)
+        else:  # the whole application is wrapped: its request goes on
+            self.span = outer
+        self.span.enter("middleware")
         setattr(request, _ATTRIBUTE, self)
 
     def routed(self, request: Any) -> None:
         match = request.resolver_match
-        if match is not None and self._span is not None:
-            self._span.rename(f"{method_name(request.method)} /{match.route}")
+        if match is not None:
+            self.span.rename(f"{self._method} /{match.route}")
 
-    def enter(self, name: str) -> None:
-        self._leave_phase()
-        if self._span is not None:
-            self._phase = fastalloc.phase(name)
-            self._phase.__enter__()
+    def asks_to_force(self, request: Any) -> bool:
+        """Whether it could be that a staff user forces this request."""
+        return _HEADER in request.META and options.staff_may_force(settings)
+
+    def fail(self, error: BaseException) -> None:
+        self.span.leave()
+        if self._is_ours:
+            self.span.end(error)
 
     def end_with(self, response: Any) -> Any:
         """End now; for a stream that Django itself sends, when Django closes it."""
-        self._leave_phase()
+        span = self.span
+        span.status = getattr(response, "status_code", 0)
+        span.leave()
+        if not self._is_ours:
+            return response
         closers = getattr(response, "_resource_closers", None)
         is_file = getattr(response, "file_to_stream", None) is not None
         if getattr(response, "streaming", False) and not is_file and isinstance(closers, list):
-            self.enter("stream")
-            closers.append(self.end)
+            span.enter("stream")
+            closers.append(span.end)
         else:
-            self.end()
+            span.end()
         return response
-
-    def end(self) -> None:
-        self._leave_phase()
-        span, self._span = self._span, None
-        if span is not None:
-            span.__exit__(None, None, None)
-
-    def _leave_phase(self) -> None:
-        phase, self._phase = self._phase, None
-        if phase is not None:
-            phase.__exit__(None, None, None)

@@ -1,0 +1,30 @@
+"""A request's error shows the program's frames, not ours.
+
+    try:
+        return app(environ)
+    except BaseException as error:
+        hide_frames(error)
+        raise
+
+A bare `raise` goes on with the traceback as it stands then, and does not add this frame again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = f"{Path(__file__).parent}/"
+_CORE = ("_core.pyx", "_scopes.pxi")
+
+
+def hide_frames(error: BaseException) -> None:
+    """Take our frames off the top of an error's traceback. One that is ours alone stays as it is."""
+    entry = error.__traceback__
+    while entry is not None and _is_ours(entry.tb_frame.f_code.co_filename):
+        entry = entry.tb_next
+    if entry is not None:
+        error.__traceback__ = entry
+
+
+def _is_ours(path: str) -> bool:
+    return path.startswith(_HERE) or path.endswith(_CORE)
