@@ -42,6 +42,17 @@ SECOND = 1_000_000_000
 Frame = tuple[str, str, int]
 
 
+def minimal_state(**state: object) -> dict[str, object]:
+    """The least that a state.json must have, and `state`."""
+    process = {"pid": 1, "program": "app.py", "python": "3.11.7"}
+    memory = dict.fromkeys(("limit_bytes", "rss_bytes", "cgroup_bytes", "live_bytes"), 0)
+    return {
+        **{"version": 1, "reason": "manual", "time": 1.0, "process": process},
+        **{"memory": {**memory, "limit_source": "none"}},
+        **state,
+    }
+
+
 class SyntheticRecording:
     """The recording of a process that has never been."""
 
@@ -371,7 +382,7 @@ class SyntheticRecording:
         folder = Path(folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.write(folder / "recording.fastalloc")
-        (folder / "state.json").write_text(json.dumps(state))
+        (folder / "state.json").write_text(json.dumps(minimal_state(**state)))
         return folder
 
     def _region(self, region: Region) -> tuple[bytes, int, int]:

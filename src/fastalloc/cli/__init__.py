@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from fastalloc.cli import demo, export, flamegraph, info, post_mortem, run, status, token, top
+from fastalloc.cli import demo, dump, export, flamegraph, info, post_mortem, run, status, token, top
 from fastalloc.cli.errors import CommandError
 from fastalloc.recording.errors import RecordingError
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "status": status,
     "top": top,
     "info": info,
+    "dump": dump,
     "post-mortem": post_mortem,
     "export": export,
     "flamegraph": flamegraph,

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastalloc.cli import output
+from fastalloc.cli.dumped import print_state
 from fastalloc.cli.numbers import positive_count
 from fastalloc.cli.recordings import add_recording_argument, find_recording
 
@@ -38,9 +39,11 @@ def run(args: argparse.Namespace) -> int:
 
     snapshot = read(find_recording(args))
     if args.json:
-        output.print_json(snapshot.to_dict())
+        output.print_json(snapshot.to_dict() | ({"dump": snapshot.dump} if snapshot.dump else {}))
         return 0
     console = output.make_console()
+    if snapshot.dump:
+        print_state(console, snapshot.dump, args.limit)
     _print_facts(console, snapshot)
     _print_tables(console, snapshot, args.limit)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from fastalloc.recording.repair import repair
 from fastalloc.recording.snapshot import Snapshot
 from fastalloc.recording.source import File, Image, Source
 from fastalloc.recording.stacks import Frame
+from fastalloc.recording.state import read_state
 from fastalloc.recording.tables import copy_tables
 
 __all__ = ["Frame", "RecordingError", "Row", "Snapshot", "read", "read_copy"]
 
 DUMP_RECORDING = "recording.fastalloc"
 DUMP_STATE = "state.json"
-MAX_STATE_BYTES = 64 << 20
 
 
 def read(path: str | os.PathLike[str]) -> Snapshot:
@@ -41,7 +40,7 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
             "name a recording in it"
         )
     with File(recording) as source:
-        return _read(path, source, _read_state(path / DUMP_STATE))
+        return _read(path, source, read_state(path / DUMP_STATE))
 
 
 def read_copy(content: bytes | bytearray | memoryview, path: str | os.PathLike[str]) -> Snapshot:
@@ -67,18 +66,3 @@ def _read(path: Path, source: Source, dump: dict[str, Any] | None) -> Snapshot:
     if died_writing:
         repair(tables)
     return Snapshot(path, tables, strings, repaired=died_writing, dump=dump)
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    """A dump's `state.json`. The recording beside it is readable whatever became of this one."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(MAX_STATE_BYTES + 1)
-        if len(text) > MAX_STATE_BYTES:
-            return {"error": f"{path.name} is larger than {MAX_STATE_BYTES} bytes"}
-        state = json.loads(text)
-    except OSError as error:
-        return {"error": f"{path.name} cannot be read ({error.strerror})"}
-    except (ValueError, RecursionError):
-        return {"error": f"{path.name} is no JSON: the dump was not finished"}
-    return state if isinstance(state, dict) else {"error": f"{path.name} is no JSON object"}

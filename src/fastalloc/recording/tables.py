@@ -55,7 +55,7 @@ def copy_tables(source: Source, *, is_dump: bool = False) -> Tables:
     Raises RecordingError. Cost: about 1 ms for 4 MiB in use, some 40 times that if the process
     never stops writing.
     """
-    header = _read_header(source)
+    header = read_header(source)
     alive = not is_dump and bool(
         header["state"] == layout.State.RUNNING
         and writer_lives(
@@ -71,17 +71,17 @@ def copy_tables(source: Source, *, is_dump: bool = False) -> Tables:
     for _ in range(ATTEMPTS):
         if not header["sequence"] % 2:
             entries = _read_entries(source, header, buffers)
-            after = _read_header(source)
+            after = read_header(source)
             consistent = bool(after["sequence"] == header["sequence"])
             if consistent:
                 break
         elif not alive:
             break  # it died while writing: there is nothing to wait for
         time.sleep(PAUSE_SECONDS)
-        header = _read_header(source)
+        header = read_header(source)
     if not consistent:
         entries = _read_entries(source, header, buffers)
-        after = _read_header(source)
+        after = read_header(source)
         if header["sweeping"] or after["sweeping"] or after["sweeps"] != header["sweeps"]:
             _forget_stacks(entries)
     for region in RINGS:
@@ -101,7 +101,8 @@ def _forget_stacks(entries: dict[Region, npt.NDArray[Any]]) -> None:
     entries[Region.EVENTS]["node"] = 0
 
 
-def _read_header(source: Source) -> np.void:
+def read_header(source: Source) -> np.void:
+    """The header, as layout.HEADER: of a recording of this layout that is as long as it says."""
     path, size = source.path, source.size
     if size == 0:
         raise RecordingError(f"{path}: is empty, so nothing was recorded into it; delete it")
@@ -173,6 +174,12 @@ def _regions(path: Path, header: np.void) -> Iterator[tuple[Region, int, int]]:
         if in_use > MAX_BYTES:
             raise damaged(path, f"its tables claim more than {MAX_BYTES} bytes")
         yield region, offset, min(used, capacity)
+
+
+def entries_in_use(path: Path, header: np.void) -> Iterator[tuple[int, int]]:
+    """Yield (offset, bytes) of what is in use of each region, all checked."""
+    for region, offset, used in _regions(path, header):
+        yield offset, used * ENTRY[region].itemsize
 
 
 def damaged(path: Path, what: str) -> RecordingError:
