@@ -23,6 +23,7 @@ cdef extern from "fastalloc.h":
         uint32_t limit_of_cgroup
         uint32_t python_version
         const char *oom_events_path
+        uint32_t native
 
     struct fa_header:
         uint32_t pid
@@ -69,6 +70,10 @@ cdef extern from "fastalloc.h":
     const char *fa_error_step()
     int fa_is_active()
     int fa_hooks_displaced()
+    int fa_native_is_on()
+    const char *fa_native_reason()
+    uint32_t fa_native_slots()
+    void fa_native_look()
 
     uint32_t fa_control()
     int fa_control_replace(uint32_t old, uint32_t new)

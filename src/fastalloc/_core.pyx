@@ -46,7 +46,7 @@ def unsupported():
 
 def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, uint32_t max_frames,
           uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes, bint limit_of_cgroup,
-          bytes oom_events_path):
+          bytes oom_events_path, bint native=False):
     """Create a recording and hook the allocators. OSError, RuntimeError, ValueError."""
     cdef fa_config config
     config.directory = directory
@@ -60,6 +60,7 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
     config.limit_of_cgroup = limit_of_cgroup
     config.python_version = sys.hexversion
     config.oom_events_path = oom_events_path
+    config.native = native
     _check(fa_start(&config))
 
 
@@ -111,7 +112,15 @@ def state():
         "hooks_displaced": fa_hooks_displaced() != 0,
         "own_cpu_ns": header.own_cpu_ns,
         "own_cpu_millionths": header.own_cpu_millionths,
+        "native": fa_native_is_on() != 0,
+        "native_reason": fa_native_reason().decode("utf-8", "replace"),
+        "native_slots": fa_native_slots(),
     }
+
+
+def native_look():
+    """Follow what was loaded, or patched by others, since: about 1 ms."""
+    fa_native_look()
 
 
 def copy_recording():

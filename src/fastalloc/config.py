@@ -48,6 +48,13 @@ OPTIONS = (
     ),
     Option("max_frames", "count", 128, "Frames kept per stack, the leaf-most ones; 1 to 256."),
     Option(
+        "native",
+        "flag",
+        False,
+        "Also record native memory: malloc and mmap as called by other libraries than Python's own. "
+        "Linux with glibc; see docs/native.md.",
+    ),
+    Option(
         "dir",
         "directory",
         None,
@@ -123,6 +130,7 @@ class Config:
     mode: str
     interval_bytes: int
     max_frames: int
+    native: bool
     dir: str
     memory_limit_bytes: int
     scale: int
@@ -207,6 +215,8 @@ def _checked(option: Option, value: object) -> object:
         if not isinstance(value, str) or 0 < len(value) < 16:
             raise ConfigError(f"{option.name}: it must be a text of 16 characters or more")
         return value
+    if option.kind == "flag":
+        return _flag(option.name, value)
     if option.kind == "percent":
         return _percent(option.name, value)
     number = _number(option.name, value)
@@ -231,6 +241,15 @@ def _percent(name: str, value: object) -> float:
     if not 0 <= number <= 100 or isinstance(value, bool):
         raise ConfigError(f"{name}: {value!r} is no number from 0 to 100")
     return int(number) if number.is_integer() else number
+
+
+def _flag(name: str, value: object) -> bool:
+    word = value.strip().lower() if isinstance(value, str) else value
+    if word in (True, "1", "true", "yes", "on"):
+        return True
+    if word in (False, "0", "false", "no", "off"):
+        return False
+    raise ConfigError(f"{name}: {value!r} is neither true nor false")
 
 
 def _number(name: str, value: object) -> int:

@@ -101,6 +101,7 @@ def _start_core(resolved: config.Config) -> None:
         limit_bytes=limit.limit_bytes,
         limit_of_cgroup=limit.of_cgroup,
         oom_events_path=os.fsencode(group.oom_events_path),
+        native=resolved.native,
     )
     _serving = False
     spans.watch_switches()
@@ -190,6 +191,8 @@ def stop() -> None:
 
 def status() -> Status:
     """What the recorder does now, in which mode, where its recording is, and if not, why."""
+    if _core:
+        _core.native_look()
     return Status(_core.state() if _core else {}, _config, _reason, _limit_source)
 
 

@@ -18,7 +18,8 @@ class Status:
     mode: str. reason: str, why nothing is recorded, "" while recording. recording: path of this
     process's recording, "" before the first start. interval_bytes, samples, live_bytes, rss_bytes,
     cgroup_bytes, limit_bytes: int. limit_source: where the limit was found. free_design: "divert" or
-    "filter". options, sources: each option's value, and where it came from. breakers: list of dicts,
+    "filter". native: bool, malloc and mmap are hooked too; native_reason: why not, though asked for;
+    native_slots: how many addresses of theirs in loaded objects lead to us. options, sources: each option's value, and where it came from. breakers: list of dicts,
     the circuit breaker of each layer that has run: layer, state ("closed", "open", "half-open"),
     failures in a row, last_error.
     """
@@ -38,6 +39,9 @@ class Status:
     limit_source = ""
     free_design = ""
     hooks_displaced = False
+    native = False
+    native_reason = ""
+    native_slots = 0
 
     def __init__(
         self,

@@ -93,6 +93,15 @@ void hooks_call_soon(int (*function)(void *))
     (void)function;
 }
 
+int hooks_gil_held(void)
+{
+    return 1;
+}
+
+void hooks_order_stores(void)
+{
+}
+
 const char *fa_unsupported(void)
 {
     return NULL;

@@ -31,11 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define this command's options."""
     parser.usage = "fastalloc run [options] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]"
     for option in _OPTIONS:
+        name = "--" + option.name.replace("_", "-")
+        meaning = option.doc.partition(". ")[0].rstrip(".").replace("%", "%%")
+        if option.kind == "flag":
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, help=meaning)
+            continue
         parser.add_argument(
-            "--" + option.name.replace("_", "-"),
+            name,
             choices=MODES if option.kind == "mode" else None,
             metavar=METAVARS.get(option.kind),
-            help=option.doc.partition(". ")[0].rstrip(".").replace("%", "%%"),
+            help=meaning,
         )
     parser.add_argument("--quiet", action="store_true", help="do not say where the recording is")
     parser.add_argument(

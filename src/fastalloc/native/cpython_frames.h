@@ -47,6 +47,18 @@ static inline PyThreadState *own_thread_state(void)
     return PyGILState_GetThisThreadState();
 }
 
+/* Does this thread hold the GIL? */
+static inline int thread_is_attached(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked() != NULL;
+#elif PY_VERSION_HEX >= 0x030c0000
+    return _PyThreadState_UncheckedGet() != NULL;
+#else
+    return PyGILState_Check();
+#endif
+}
+
 /* From 3.13 on a thread that waits for the lock of pending calls gives up the GIL meanwhile, which
  * must not happen inside an allocation. */
 static inline int pending_call_may_detach(void)

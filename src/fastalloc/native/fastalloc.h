@@ -31,6 +31,7 @@ struct fa_config {
     uint32_t limit_of_cgroup; /* the limit is this cgroup's, so its usage counts, not RSS */
     uint32_t python_version; /* PY_VERSION_HEX */
     const char *oom_events_path; /* where the process's own cgroup counts kills; "" or NULL: none */
+    uint32_t native; /* malloc and mmap of other objects, too */
 };
 
 #define FA_MAX_FRAMES 256 /* 6 KiB of the hook's C stack */
@@ -60,6 +61,14 @@ void fa_add_own_cpu(uint64_t ns); /* spent outside the hooks */
 /* The event, and the interval from now on; 0: recording is about to be switched off for it. */
 void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes);
 void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open);
+
+/* --- native memory; GIL ------------------------------------------------------------------ */
+int fa_native_is_on(void);
+const char *fa_native_reason(void); /* why not, though asked for; or why no longer. "": it is, or was not asked for */
+uint32_t fa_native_slots(void); /* that hold a hook */
+/* Goes through all loaded objects: patches what is new, and steps back where another tool has patched them.
+ * About 1 ms. */
+void fa_native_look(void);
 
 /* --- the recording; any ----------------------------------------------------------------- */
 const struct fa_header *fa_header(void); /* NULL before the first start */

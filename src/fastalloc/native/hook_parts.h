@@ -18,16 +18,6 @@
 /* By enum fa_domain, which has PyMemAllocatorDomain's order. */
 extern PyMemAllocatorEx original[3] HIDDEN;
 
-/* Counts an allocation. True when the countdown is used up. With the tail call that follows, 9
- * instructions for OBJ malloc on x86_64, 3 of them the test for small. No atomics: the slot is this
- * thread's own, and readers of the recording take what they find. */
-static inline int count_allocation(size_t n)
-{
-    struct fa_thread *thread = fa_tls.slot;
-    thread->count++;
-    return UNLIKELY((thread->left -= (int64_t)n) < 0);
-}
-
 struct suspended {
     struct fa_thread *slot;
 };

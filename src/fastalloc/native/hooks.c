@@ -78,7 +78,7 @@ static int reached(int domain)
 }
 
 /* Whoever sees the hook must see its original. On x86_64 stores arrive in order. */
-static void order_before_hooks(void)
+void hooks_order_stores(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #ifdef __aarch64__
@@ -100,7 +100,7 @@ static void install(int domain)
 {
     if (reached(domain)) return;
     PyMem_GetAllocator((PyMemAllocatorDomain)domain, &original[domain]);
-    order_before_hooks();
+    hooks_order_stores();
     set_hooks(domain);
 }
 
@@ -194,6 +194,11 @@ void hooks_set_level(int level)
         uninstall(FA_DOMAIN_RAW);
     }
     installed.level = level;
+}
+
+int hooks_gil_held(void)
+{
+    return thread_is_attached();
 }
 
 void hooks_call_soon(int (*function)(void *))

@@ -10,6 +10,12 @@ void hooks_set_level(int level);
 enum fa_free_design hooks_design(void);
 int hooks_displaced(void); /* another tool took away hooks that should be in place */
 
+/* Does the calling thread hold the GIL? No: it may not know. Any thread. */
+int hooks_gil_held(void);
+/* What was written so far is seen by every thread that sees what is written from now on, even without
+ * a barrier of its own. */
+void hooks_order_stores(void);
+
 /* Lets the interpreter call `function(NULL)` with the GIL, soon, if that can be asked for here. Any
  * thread, also inside a hook: before 3.13 it takes the interpreter's own small lock, under which
  * nothing is allocated; from 3.13 on only threads without the GIL ask. */

@@ -5,6 +5,8 @@
 #include "hooks.h"
 #include "labels.h"
 #include "live.h"
+#include "mappings.h"
+#include "patches.h"
 #include "recorder.h"
 #include "recording.h"
 #include "records.h"
@@ -20,11 +22,20 @@
 #include <unistd.h>
 
 static int fork_handlers;
+static int native; /* as asked for at the start */
 
 /* The mode says what is hooked. */
 static int level_of(uint32_t mode)
 {
     return mode == FA_MODE_DISABLED ? 0 : mode == FA_MODE_STANDBY ? 1 : 2;
+}
+
+static void hook_for(uint32_t mode)
+{
+    int level = level_of(mode);
+    hooks_set_level(level);
+    if (level && native) patches_install();
+    else patches_remove();
 }
 
 /* --- fork --------------------------------------------------------------------------------
@@ -71,6 +82,7 @@ static int continue_in_child(void)
     strings_child();
     labels_child();
     if (sites_child() != 0 || live_child() != 0) return -1;
+    mappings_child();
     usage_reopen();
     header->forked_ns = fa_now_ns();
     header->ended_count = header->ended_bytes = 0;
@@ -96,6 +108,7 @@ static void after_fork_in_child(void)
     if (!forking) return;
     forking = 0;
     fa_lock_reset();
+    patches_child();
     int failed = continue_in_child();
     drop_copies();
     if (failed) {
@@ -140,6 +153,7 @@ fa_status fa_start(const struct fa_config *config)
     fa.interval = config->interval_bytes;
     fa.walk = 1;
     strings_reset();
+    mappings_reset();
     if (sites_reset() != 0 || live_reset() != 0) return forget_recording(FA_ERROR_SYSTEM);
     labels_reset();
     spans_reset();
@@ -154,7 +168,8 @@ fa_status fa_start(const struct fa_config *config)
     usage_open(config->cgroup_usage_path, (int)config->limit_of_cgroup);
     usage_refresh(0);
     thread_slot();
-    hooks_set_level(level_of(config->mode));
+    native = config->native != 0;
+    hook_for(config->mode);
     fa.header->free_design = hooks_design();
     climb_from(config->mode);
     return FA_OK;
@@ -163,7 +178,7 @@ fa_status fa_start(const struct fa_config *config)
 fa_status fa_stop(int at_exit)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return FA_ERROR_STOPPED;
-    hooks_set_level(0);
+    hook_for(FA_MODE_DISABLED);
     usage_refresh(0);
     fa_lock();
     __atomic_store_n(&fa.active, 0, __ATOMIC_RELEASE);
@@ -208,10 +223,11 @@ void mode_switch(uint32_t mode, uint64_t interval_bytes)
     uint32_t old = header->mode;
     int lost_sight = !level_of(old) && level_of(mode); /* frees went unseen while disabled */
 
-    if (level_of(mode) < level_of(old)) hooks_set_level(level_of(mode));
+    if (level_of(mode) < level_of(old)) hook_for(mode);
     fa_lock();
     if (lost_sight)
         for (uint32_t domain = 0; domain < FA_DOMAIN_COUNT; domain++) live_drop_domain(domain);
+    if (lost_sight) mappings_reset();
     if (hooks_design() == FA_FREE_FILTER && level_of(mode) == 1) {
         live_drop_domain(FA_DOMAIN_MEM); /* their frees are not hooked in standby */
         live_drop_domain(FA_DOMAIN_OBJ);
@@ -225,7 +241,7 @@ void mode_switch(uint32_t mode, uint64_t interval_bytes)
         sampler_redraw(fa_tls.slot, interval_bytes); /* other threads follow within FA_DRAW_CAP bytes */
     __atomic_store_n(&fa.active, mode != FA_MODE_DISABLED, __ATOMIC_RELEASE);
     fa_unlock();
-    if (level_of(mode) > level_of(old)) hooks_set_level(level_of(mode));
+    if (level_of(mode) > level_of(old)) hook_for(mode);
 }
 
 int fa_is_active(void)

@@ -7,6 +7,7 @@
 #include "control.h"
 #include "fastalloc.h"
 #include "live.h"
+#include "mappings.h"
 #include "own_cpu.h"
 #include "recording.h"
 #include "records.h"
@@ -94,7 +95,8 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
         fa.sites[site].total_count_q16 += sampler_count_q16(size, weight);
         fa.header->samples++;
         fa.header->updated_ns = now;
-        live_add((uintptr_t)block, &sample);
+        if (domain != FA_DOMAIN_MMAP || mappings_add((uintptr_t)block, size)) live_add((uintptr_t)block, &sample);
+        else fa_lose(FA_LOSS_LIVE);
         timeline_tick(now);
         control_look();
     }
@@ -141,13 +143,18 @@ void sample_out_done(const struct fa_live *taken, int gone)
     errno = saved;
 }
 
-void sample_failed(size_t n, int domain)
+void sample_uncount(size_t n)
 {
     struct fa_thread *thread = fa_tls.slot;
-    if (domain != FA_DOMAIN_ARENA && thread != &fa_nobody && thread->generation == fa.generation && thread->count) {
-        thread->count--; /* it was counted before it failed */
-        thread->issued -= n;
-    }
+    if (thread == &fa_nobody || thread->generation != fa.generation || !thread->count) return;
+    thread->count--;
+    thread->issued -= n;
+    if ((int64_t)n < 0) sampler_redraw(thread, fa.interval); /* so large that it counted upwards */
+}
+
+void sample_failed(size_t n, int domain)
+{
+    if (domain != FA_DOMAIN_ARENA) sample_uncount(n);
     if (!active() || fa_tls.busy || fa_tls.locked || !fa.header) return;
     struct stack stack;
     int saved = errno;

@@ -20,6 +20,8 @@ int sample_out(const void *block, struct fa_live *taken);
 /* After: `gone`, or still where it was. */
 void sample_out_done(const struct fa_live *taken, int gone);
 
+/* Takes an allocation back that was counted and then refused. */
+void sample_uncount(size_t n);
 /* The original returned NULL: taken back from the counters, and an event with the stack. */
 void sample_failed(size_t n, int domain);
 void sample_arena(const void *arena, size_t n);

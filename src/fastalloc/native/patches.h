@@ -1,0 +1,31 @@
+/* Patching: putting the hooks of native memory into the slots of loaded objects, and taking them out.
+ *
+ * A slot is where an object keeps the address of another's function. No address of a slot is kept: each time,
+ * the objects loaded at that moment are gone through anew, inside dl_iterate_phdr, where none can be
+ * unmapped. So a slot of an object that is gone is never touched.
+ *
+ * Laws
+ *  1. A slot is changed only from the original to the hook, and from the hook to the original. (One
+ *     that is not bound yet is bound by that.) What another tool put there stays.
+ *  2. A page has the protection afterwards that it had before.
+ *  3. An object that is being loaded is not touched: the linker still adds to its slots. So before
+ *     objects are patched, whoever is loading one is waited for, and if one was added
+ *     since then, it is all done again.
+ *  4. Objects are gone through only by a thread that holds the GIL, so that os.fork() finds the
+ *     linker's lock free. Nothing here is called from an allocation.
+ *  5. Left alone: the object that holds the interpreter, and the main program (but for dlsym); this
+ *     one; the C library and the linker; all that define malloc themselves, or are bound to
+ *     an allocator that is not the program's.
+ */
+#ifndef FA_PATCHES_H
+#define FA_PATCHES_H
+
+#include "recorder.h"
+
+void patches_install(void);
+void patches_remove(void);
+/* Patches what was loaded since. Any thread; does nothing without the GIL or when there is nothing new. */
+void patches_follow(void);
+void patches_child(void); /* forked child */
+
+#endif

@@ -1,0 +1,22 @@
+/* Values of slots that are neither an original nor a hook of ours: what are they?
+ *
+ * The question is asked while objects are gone through, where the linker must not be called; it is answered
+ * afterwards, and the objects are gone through again.
+ */
+#ifndef FA_STRANGERS_H
+#define FA_STRANGERS_H
+
+#include "recorder.h"
+
+enum stranger_verdict {
+    VERDICT_OPEN,      /* to be looked up */
+    VERDICT_ALLOCATOR, /* another function of that name: the object is bound to another allocator */
+    VERDICT_TOOL       /* something put in the function's place, as we do */
+};
+
+/* `name`: of the function whose slot it is; outlives the answer. */
+enum stranger_verdict stranger_verdict(void *value, const char *name);
+void strangers_look_up(void);
+void strangers_forget(void); /* objects were unloaded: an address may be another's now */
+
+#endif
