@@ -242,41 +242,14 @@ def run_handle(self):
     return run_in_scope(self._context, _original_handle_run, self)
 
 
-cdef class Steps:
-    """Awaits a coroutine, counting each of its steps for the scope of the running context: for
-    event loops whose tasks cannot be followed."""
-    cdef object coroutine
-
-    def __cinit__(self, coroutine):
-        self.coroutine = coroutine
-
-    def __await__(self):
-        return self
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        return self._step(self.coroutine.send, (None,))
-
-    def send(self, value):
-        return self._step(self.coroutine.send, (value,))
-
-    def throw(self, *error):
-        return self._step(self.coroutine.throw, error)
-
-    def close(self):
-        self.coroutine.close()
-
-    cdef object _step(self, function, tuple args):
-        fa_task_enter()
-        try:
-            value = function(*args)
-        except BaseException:  # also StopIteration: the task goes on in who awaited this
-            fa_follow_context()
-            raise
+def run_step(function, *args):
+    """function(*args), a callback or a task's step, counted for the scope that the running context
+    names. Then the thread goes back to what it was in before."""
+    fa_task_enter()
+    try:
+        return function(*args)
+    finally:
         fa_task_leave()
-        return value
 
 
 def checkpoint(name):

@@ -24,12 +24,11 @@ except ImportError as error:  # not compiled for this interpreter, or a second i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
-    from typing import Any, TypeVar
+    from collections.abc import Mapping
+    from typing import Any
 
     from fastalloc.recording.snapshot import Snapshot
 
-    T = TypeVar("T")
 
 _configured: dict[str, object] = {}
 _config: config.Config | None = None
@@ -327,24 +326,3 @@ def _is_own_command() -> bool:
     if sys.argv and os.path.basename(sys.argv[0]) == "fastalloc":
         return True
     return "-m" in words and words[words.index("-m") + 1 :][:1] == ["fastalloc"]
-
-
-def follow(coroutine: Awaitable[T]) -> Awaitable[T]:
-    """What to await in place of `coroutine`, so that each of its steps counts for its own span.
-
-    The coroutine itself wherever tasks are followed anyway: all event loops from Python 3.12 on,
-    asyncio's own on 3.11. For other loops on 3.11 (uvloop) an awaitable that costs 0.2 us a step;
-    child tasks are then counted at their samples only.
-    """
-    if _core is None or sys.version_info >= (3, 12) or not _core.is_active():
-        return coroutine
-    if not hasattr(coroutine, "send"):  # some other awaitable
-        return coroutine
-    events = sys.modules.get("asyncio.events")
-    base_events = sys.modules.get("asyncio.base_events")
-    if events is None or base_events is None:
-        return coroutine
-    if isinstance(events._get_running_loop(), base_events.BaseEventLoop):
-        return coroutine
-    followed: Awaitable[T] = _core.Steps(coroutine)
-    return followed

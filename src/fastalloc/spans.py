@@ -6,6 +6,7 @@ a thread must be told to the core, so that each allocation counts for the right 
 - Python 3.14 on: a context watcher tells of every switch that goes through the interpreter.
 - asyncio before that: what its own event loops run is wrapped (`Handle._run`), callbacks and tasks
   alike; the tasks of any loop are told by a dict watcher on asyncio's note of running tasks (3.12 on).
+- uvloop on 3.11: what its loop is asked to call is wrapped.
 - thread pools before that: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped.
 - greenlets: greenlet's own trace function.
 - whatever else runs code in another context: each sample reads the running context
@@ -176,12 +177,15 @@ class _Watcher:
 
     def __init__(self) -> None:
         self.asyncio_watched = self.executors_watched = _core.watch_contexts()
+        self.uvloop_watched = sys.version_info >= (3, 12)
 
     def __call__(self) -> bool:
         modules = sys.modules
         if not self.asyncio_watched and "asyncio.events" in modules and "asyncio.tasks" in modules:
             self.asyncio_watched = True
             _watch_asyncio(modules["asyncio.events"], modules["asyncio.tasks"])
+        if not self.uvloop_watched and "uvloop" in modules:
+            self.uvloop_watched = _watch_uvloop(modules["uvloop"])
         if not self.executors_watched and "concurrent.futures.thread" in modules:
             self.executors_watched = True
             _watch_executors(modules["concurrent.futures.thread"])
@@ -201,6 +205,37 @@ def _watch_asyncio(events: Any, tasks: Any) -> None:
         _core.set_handle_run(handle._run)
         handle._run = _core.run_handle
     import concurrent.futures.thread  # noqa: F401  (asyncio would import it at the first use)
+
+
+def _watch_uvloop(uvloop: Any) -> bool:
+    """On 3.11, where nothing tells of its tasks: tasks and callbacks alike ask the loop to call them
+    soon. False: it is half imported."""
+    loop = getattr(uvloop, "Loop", None)
+    if loop is None:
+        return False
+    for name, before in (
+        ("call_soon", 0),
+        ("call_soon_threadsafe", 0),
+        ("call_later", 1),
+        ("call_at", 1),
+    ):
+        original = getattr(loop, name)
+        if not getattr(original, "fastalloc_wrapped", False):
+            setattr(loop, name, _calls_as_steps(original, before))
+    return True
+
+
+def _calls_as_steps(original: Any, before: int) -> Any:
+    """A loop's method whose callback comes after `before` other arguments."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) <= before:  # a callback by keyword, or a mistake
+            return original(self, *args, **kwargs)
+        return original(self, *args[:before], _core.run_step, *args[before:], **kwargs)
+
+    method.fastalloc_wrapped = True  # type: ignore[attr-defined]
+    method.__name__, method.__doc__ = original.__name__, original.__doc__
+    return method
 
 
 def _watch_executors(thread: Any) -> None:

@@ -297,11 +297,6 @@ async def main():
 """
 
 
-@pytest.mark.xfail(
-    sys.version_info < (3, 12),
-    strict=True,
-    reason="before 3.12 only asyncio's own handles are followed",
-)
 def test_uvloop_is_followed_as_well(programs: Programs) -> None:
     pytest.importorskip("uvloop")
     snapshot = run(programs, "import uvloop\n" + INTERLEAVED, runner="uvloop.run(main())")

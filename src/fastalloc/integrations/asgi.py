@@ -80,7 +80,7 @@ class ASGIMiddleware:
         )
         request.enter("app")
         try:
-            await profiler.follow(self._app(scope, receive, _noting(request, send)))
+            await self._app(scope, receive, _noting(request, send))
         except BaseException as error:
             request.rename((not named and name_of_route()) or request.name)
             request.end(error)
