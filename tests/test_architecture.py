@@ -50,20 +50,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": {"_core", "config", "profiler", "spans", "recording"},
     "tokens": set(),
     "requests": {"_core", "breaker", "profiler", "spans", "tokens"},
+    "trackers": {"_core", "breaker", "dumps", "inactive", "requests"},
     "integrations": {"", "profiler", "requests"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
     "cli": {"", "analysis", "config", "demo", "export", "recording", "tokens"},
     "__main__": {"cli"},
 }
 # Only inside a function, when used, or for types: reading has no part in what recording costs.
-MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}}
+MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}, "requests": {"trackers"}}
 
 CAPTURE_WING = (
     *("_core", "breaker", "config", "dumps", "exits", "housekeeping", "inactive", "limits"),
-    *("profiler", "requests", "spans", "status", "threads", "tokens"),
+    *("profiler", "requests", "spans", "status", "threads", "tokens", "trackers"),
     *("integrations", ""),
 )
-THIRD_PARTY_IN_CAPTURE = {"integrations": {"asgiref", "django"}}
+THIRD_PARTY_IN_CAPTURE = {
+    "integrations": {"asgiref", "django"},
+    "trackers": {"django", "sqlalchemy"},  # inside functions only, see below
+}
 
 MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "objects.c", "stack.c", "tasks.c")
 EXISTS_FOR_SOME_VERSIONS = ("tasks.c",)  # all of it: dict watchers are 3.12's
@@ -179,6 +183,14 @@ def test_the_capture_wing_imports_no_third_party_package(path: Path) -> None:
     known |= THIRD_PARTY_IN_CAPTURE.get(room_of(path), set())
     foreign = {name.split(".")[0] for name in imports_of(path)} - known
     assert not foreign, "importing fastalloc must stay cheap in time and memory"
+
+
+@pytest.mark.parametrize(
+    "path", sorted((PACKAGE / "trackers").glob("*.py")), ids=lambda path: path.name
+)
+def test_trackers_import_a_framework_only_once_the_program_has(path: Path) -> None:
+    known = {*sys.stdlib_module_names, "fastalloc"}
+    assert not {name.split(".")[0] for name in imports_of(path, late=False)} - known
 
 
 def test_the_reading_wing_works_without_a_compiled_core() -> None:

@@ -25,6 +25,7 @@ INTERVALS = {
     "targeted": 1,
 }
 MAX_FRAMES = 256
+TRACKERS = ("queries", "models", "global_scopes", "sessions", "admin", "caches")
 
 
 class Option:
@@ -97,6 +98,14 @@ OPTIONS = (
         "sees all of them, and aggressive mode looks at each.",
     ),
     Option(
+        "trackers",
+        "trackers",
+        "all",
+        "What is looked at in a detailed request: all, none, or some of "
+        + ", ".join(TRACKERS)
+        + ", separated by commas.",
+    ),
+    Option(
         "seed",
         "count",
         0,
@@ -134,6 +143,7 @@ class Config:
     dir: str
     memory_limit_bytes: int
     scale: int
+    trackers: str
     dump_max_bytes: int
     dump_max_ms: int
     token_secret: str
@@ -217,6 +227,8 @@ def _checked(option: Option, value: object) -> object:
         return value
     if option.kind == "flag":
         return _flag(option.name, value)
+    if option.kind == "trackers":
+        return _trackers(value)
     if option.kind == "percent":
         return _percent(option.name, value)
     number = _number(option.name, value)
@@ -250,6 +262,21 @@ def _flag(name: str, value: object) -> bool:
     if word in (False, "0", "false", "no", "off"):
         return False
     raise ConfigError(f"{name}: {value!r} is neither true nor false")
+
+
+def _trackers(value: object) -> str:
+    """ "all", "none", or names in the order of the table, from a text or a list of names."""
+    given = value.split(",") if isinstance(value, str) else value
+    if not isinstance(given, (list, tuple, set, frozenset)):
+        raise ConfigError(f"trackers: {value!r} is no list of names")
+    names = {str(name).strip() for name in given}
+    if names in ({"all"}, {"none"}):
+        return names.pop()
+    unknown = names - set(TRACKERS)
+    if unknown or not names:
+        wrong = ", ".join(sorted(unknown)) or "nothing"
+        raise ConfigError(f"trackers: {wrong} is none of all, none, {', '.join(TRACKERS)}")
+    return ",".join(name for name in TRACKERS if name in names)
 
 
 def _number(name: str, value: object) -> int:

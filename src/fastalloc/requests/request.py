@@ -154,6 +154,8 @@ class Request(spans.span):
 
     def _choose(self, reason: str) -> None:
         self.chosen = reason
+        if not _trackers_loaded:
+            _load_trackers()
         for observer in _observers:
             observer.begin(self)
 
@@ -189,6 +191,18 @@ class _Observer:
 
 
 _observers: list[_Observer] = []
+_trackers_loaded = False
+
+
+def _load_trackers() -> None:
+    """At the first request that is looked at in detail."""
+    global _trackers_loaded
+    _trackers_loaded = True
+    from fastalloc import trackers
+
+    trackers.install(str(profiler.option("trackers")))
+
+
 _choosing = Breaker("choice of requests")
 _ending = Breaker("end of requests")
 _choice: Choice | None = None

@@ -1,0 +1,182 @@
+"""What the trackers find out in one request that is looked at in detail, and how they look.
+
+    work = current()                      # None: this request is not looked at
+    section = apart(_breaker, begin, work)
+    section.enter()                       # what is allocated from here on is the query's
+    ...
+    section.leave()
+    apart(_breaker, end, section)         # what this allocates counts for nobody
+
+Laws: what a tracker does in a request is run by `apart`: under the tracker's breaker, and counted for the
+process's phase "fastalloc", not for the request. Every table has an end, and counts what it left out.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from fastalloc import requests
+
+try:
+    from fastalloc import _core
+    from fastalloc._core import Phase
+except ImportError:
+    from fastalloc.inactive import Phase  # type: ignore[assignment]
+
+    _core = None  # type: ignore[assignment]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from fastalloc.breaker import Breaker
+    from fastalloc.requests import Request
+
+OWN_PHASE = "fastalloc"
+MAX_LABELS = 256
+MAX_NESTED = 100
+OTHER_LABEL = "query (other)"
+
+_works: dict[int, Work] = {}
+_labels: set[str] = set()
+_open: ContextVar[Section | None] = ContextVar("fastalloc_section", default=None)
+
+
+class Work:
+    """What is known of one request. notes: dict from a tracker's name to what it keeps of its own.
+    sections: those that are open."""
+
+    __slots__ = ("notes", "request", "sections")
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.notes: dict[str, Any] = {}
+        self.sections: list[Section] = []
+
+
+def current() -> Work | None:
+    """The work of the request that runs in this context, None where it is not looked at. Never
+    raises. 0.2 us where it is looked at, 0.5 us where not."""
+    try:
+        request = requests.current()
+        if request is None or not request.detailed:
+            return None
+        return _works.get(id(request))
+    except Exception:
+        return None
+
+
+def began(request: Request) -> None:
+    """The request is looked at from here on."""
+    _works[id(request)] = Work(request)
+
+
+def ended(request: Request) -> Work | None:
+    """The request is over; its work, to be put into a digest."""
+    return _works.pop(id(request), None)
+
+
+def running() -> list[Work]:
+    """The works of all requests that are looked at just now."""
+    return list(_works.values())
+
+
+def forget() -> None:
+    """A forked child begins with none of its parent's requests."""
+    _works.clear()
+
+
+def apart(breaker: Breaker, function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args) for a tracker: None where that raises or the tracker is switched off. Adds about
+    2 us to what the function takes."""
+    own = Phase(OWN_PHASE, quiet=True, apart=True)
+    own.__enter__()
+    try:
+        return breaker.call(function, *args)
+    finally:
+        own.__exit__(None, None, None)
+
+
+class Section:
+    """A stretch of a request whose allocations count for one query; in the recording a phase.
+
+    Sections nest: what is allocated in an inner one is not the outer one's. subject: whatever opened
+    it knows it again by. query: what it counts for, once that is known. nested_*: of the inner ones.
+    """
+
+    __slots__ = (
+        *("_outer", "_phase", "allocations", "bytes", "fetched_bytes", "label"),
+        *("nested_allocations", "nested_bytes", "nested_count", "query", "query_set", "seconds"),
+        *("subject", "work"),
+    )
+
+    def __init__(self, work: Work, label: str, subject: object = None) -> None:
+        self.work = work
+        self.subject = subject
+        self.query: Any = None
+        self.allocations = self.bytes = 0
+        self.nested_allocations = self.nested_bytes = self.nested_count = 0
+        self.fetched_bytes: int | None = None  # its bytes when the rows had been read, not hydrated
+        self.seconds = 0.0
+        self.query_set: object = None  # whose rows are read just now
+        self.label = label
+        self._outer: Section | None = None
+        self._phase: Any = None
+
+    def enter(self) -> None:
+        """From here on, this context allocates for it."""
+        self._outer = _open.get()
+        _open.set(self)
+        self.work.sections.append(self)
+        self._phase = Phase(self.label, quiet=True)
+        self._phase.__enter__()
+
+    def leave(self) -> None:
+        """It is over: `bytes`, `allocations` and `seconds` are its own, without inner sections'."""
+        phase, self._phase = self._phase, None
+        if phase is None:
+            return
+        phase.__exit__(None, None, None)
+        if _is_inside(_open.get(), self):
+            _open.set(self._outer)
+        if self in self.work.sections:
+            self.work.sections.remove(self)
+        duration_ns, allocations, size = phase.totals()[:3]
+        self.seconds = duration_ns / 1e9
+        self.allocations = max(allocations - self.nested_allocations, 0)
+        self.bytes = max(size - self.nested_bytes, 0)
+        if self._outer is not None:
+            self._outer.nested_allocations += allocations
+            self._outer.nested_bytes += size
+            self._outer.nested_count += 1 + self.nested_count
+            self._outer = None
+
+    def own_bytes(self) -> int:
+        """So far, while it is open."""
+        return int(self._phase.totals()[2]) - self.nested_bytes if self._phase is not None else 0
+
+
+def _is_inside(inner: Section | None, outer: Section) -> bool:
+    """Whether `inner` is `outer` or one that was opened in it (and perhaps never left)."""
+    for _ in range(MAX_NESTED):
+        if inner is None or inner is outer:
+            break
+        inner = inner._outer
+    return inner is outer
+
+
+def innermost() -> Section | None:
+    """The section that is open in this context."""
+    return _open.get()
+
+
+def bounded_label(label: str) -> str:
+    """The label, while there are no more than `MAX_LABELS` in this process: the recording's names are
+    few. "query (other)" beyond."""
+    if label in _labels:
+        return label
+    if len(_labels) >= MAX_LABELS:
+        return OTHER_LABEL
+    _labels.add(label)
+    return label
