@@ -27,12 +27,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "housekeeping": set(),
     "dumps": {"_core", "breaker", "config", "status"},
     "breaker": set(),
+    "background": {"_core", "breaker"},
     "status": {"breaker", "config"},
     "exits": {"_core"},
     "threads": {"_core"},
     "spans": {"_core", "inactive"},
     "profiler": {
         "_core",
+        "background",
         "config",
         "dumps",
         "exits",
@@ -60,8 +62,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}, "requests": {"trackers"}}
 
 CAPTURE_WING = (
-    *("_core", "breaker", "config", "dumps", "exits", "housekeeping", "inactive", "limits"),
-    *("profiler", "requests", "spans", "status", "threads", "tokens", "trackers"),
+    *("_core", "background", "breaker", "config", "dumps", "exits", "housekeeping", "inactive"),
+    *("limits", "profiler", "requests", "spans", "status", "threads", "tokens", "trackers"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {

@@ -60,6 +60,7 @@ cdef extern from "fastalloc.h":
 
     int FA_MAX_FRAMES
     int FA_LOSS_COUNT
+    int FA_STATE_RUNNING
     ctypedef uint32_t fa_scope
 
     const char *fa_unsupported()
@@ -82,6 +83,11 @@ cdef extern from "fastalloc.h":
     void fa_add_own_cpu(uint64_t ns)
     void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes)
     void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open)
+    ctypedef uint64_t (*fa_work)(uint32_t reasons) noexcept
+    void fa_set_work(fa_work work)
+    void fa_work_due(uint64_t delay_ns)
+    int fa_watcher_join(uint64_t wait_ns) nogil
+    int fa_watcher_restart()
 
     const fa_header *fa_get_header "fa_header"()
     const char *fa_recording_path()

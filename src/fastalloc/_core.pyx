@@ -5,7 +5,7 @@ Not public: `fastalloc` offers what this module does under its own names.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
 import os
@@ -85,6 +85,12 @@ def note_exit(str kind, str name):
     fa_note_exit(EXITS.index(kind), text, len(text))
 
 
+def has_recording():
+    """Whether a recording is open, be it switched off for now."""
+    cdef const fa_header *header = fa_get_header()
+    return header != NULL and header.state == FA_STATE_RUNNING
+
+
 def is_active():
     """Whether samples are being taken."""
     return fa_is_active() != 0
@@ -142,3 +148,4 @@ def thread_totals():
 include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests
 include "_dumps.pxi"  # what dumps are made of, and their writing
+include "_watcher.pxi"  # the watcher's thread

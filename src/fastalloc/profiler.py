@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _configured: dict[str, object] = {}
 _config: config.Config | None = None
 _reason = "not started"
+_STOP_SECONDS = 0.5  # that a job of ours may hold up the stop or the exit
 _limit_source = "none"
 _warned = False
 _exit_registered = False
@@ -74,7 +75,7 @@ def start(mode: str | None = None, **options: object) -> None:
 def _start_core(resolved: config.Config) -> None:
     """Recording is on afterwards, or an exception says why not."""
     global _exit_registered, _serving, _limit_source
-    from fastalloc import dumps, exits, housekeeping, limits, spans, threads
+    from fastalloc import background, dumps, exits, housekeeping, limits, spans, threads
 
     limit = limits.find(resolved.memory_limit_bytes)
     group = limits.own_cgroup()
@@ -89,6 +90,7 @@ def _start_core(resolved: config.Config) -> None:
         "cgroup_id": group.id,
     }
     config.prepare_directory(resolved.dir)
+    background.prepare()
     _core.start(
         directory=os.fsencode(resolved.dir),
         options=_json(options).encode(),
@@ -154,6 +156,7 @@ def _at_exit() -> None:
 
     exits.note_end()
     try:
+        _core.watcher_join(_STOP_SECONDS)
         _core.stop(at_exit=True)
     except RuntimeError:
         pass
@@ -182,6 +185,7 @@ def stop() -> None:
     if _core is None:
         return
     try:
+        _core.watcher_join(_STOP_SECONDS)
         _core.stop()
     except RuntimeError:
         return

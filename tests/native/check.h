@@ -43,12 +43,14 @@ struct test_case {
     void (*run)(void);
 };
 /* Each ends with a NULL name. */
-extern const struct test_case sampler_cases[], live_cases[], interning_cases[], recording_cases[], thread_cases[], sweep_cases[];
+extern const struct test_case sampler_cases[], live_cases[], interning_cases[], recording_cases[], thread_cases[], sweep_cases[],
+    watcher_cases[];
 
 /* fakes.c: stands in for CPython */
 extern const char *test_directory;
 void fake_stack(int depth, const int *functions, const int *lines); /* of this thread, leaf first; depth -1: none */
 void fake_scope(fa_scope scope);                                    /* that the context names */
+int fake_pending_call(void); /* makes the pending call that was asked for; 0: none was */
 fa_status test_start(uint64_t interval_bytes);
 void lock_begin(void); /* fa_lock, for tests of what needs it */
 void lock_end(void);

@@ -102,6 +102,21 @@ void hooks_order_stores(void)
 {
 }
 
+static int (*pending)(void *);
+
+int hooks_call_after_fork(int (*function)(void *))
+{
+    __atomic_store_n(&pending, function, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+int fake_pending_call(void)
+{
+    int (*function)(void *) = __atomic_exchange_n(&pending, NULL, __ATOMIC_SEQ_CST);
+    if (function) function(NULL);
+    return function != NULL;
+}
+
 const char *fa_unsupported(void)
 {
     return NULL;

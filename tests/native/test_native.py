@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 CASE = re.compile(r'^ +\{"([^"]+)",', re.MULTILINE)
 CASES = [name for path in sorted(HERE.glob("*_cases.c")) for name in CASE.findall(path.read_text())]
 OF_THREADS = [*CASE.findall((HERE / "thread_cases.c").read_text())]
+OF_THREADS += CASE.findall((HERE / "watcher_cases.c").read_text())
 OF_THREADS.append("the filter never misses a block while others come and go")
 
 

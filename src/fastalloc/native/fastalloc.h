@@ -70,6 +70,25 @@ uint32_t fa_native_slots(void); /* that hold a hook */
  * About 1 ms. */
 void fa_native_look(void);
 
+/* --- the watcher: a thread of ours, for work that no allocation brings about (watcher.h) --- */
+enum fa_reason {
+    FA_REASON_TIMER = 1,   /* the time that fa_work_due or the work itself named has come */
+    FA_REASON_CONTROL = 2, /* the control word has changed */
+    FA_REASON_DUMP = 4,    /* a dump is asked for (dump_requests has grown) */
+    FA_REASON_WARNED = 8,  /* usage passed summary_percent */
+    FA_REASON_TRIPPED = 16 /* usage passed guard_percent */
+};
+/* Called in the watcher's thread, without the GIL, for some reasons at once; returns in how many ns it
+ * wants to be called again for FA_REASON_TIMER, UINT64_MAX: not by the clock. */
+typedef uint64_t (*fa_work)(uint32_t reasons);
+void fa_set_work(fa_work work);
+void fa_work_due(uint64_t delay_ns); /* any; the earliest counts */
+/* Joins the watcher before a fork or at exit: waits for its work to end, at most so long. WITHOUT the GIL.
+ * 1: it is gone; then it starts again by itself after the next fork, or by fa_watcher_restart. */
+int fa_watcher_join(uint64_t wait_ns);
+/* GIL: in a child that has lived for 50 ms, and in a parent after a fork. 0: not yet, ask again. */
+int fa_watcher_restart(void);
+
 /* --- the recording; any ----------------------------------------------------------------- */
 const struct fa_header *fa_header(void); /* NULL before the first start */
 const char *fa_recording_path(void); /* "": there is no file */

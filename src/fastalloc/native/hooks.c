@@ -206,3 +206,8 @@ void hooks_call_soon(int (*function)(void *))
     if (pending_call_may_detach()) return;
     (void)Py_AddPendingCall(function, NULL); /* -1: too many wait; the next look asks again */
 }
+
+int hooks_call_after_fork(int (*function)(void *))
+{
+    return Py_AddPendingCall(function, NULL);
+}

@@ -20,5 +20,7 @@ void hooks_order_stores(void);
  * thread, also inside a hook: before 3.13 it takes the interpreter's own small lock, under which
  * nothing is allocated; from 3.13 on only threads without the GIL ask. */
 void hooks_call_soon(int (*function)(void *));
+/* The same where the GIL may be given up for a moment, so never inside a hook. -1: too many wait. */
+int hooks_call_after_fork(int (*function)(void *));
 
 #endif

@@ -16,6 +16,8 @@
 #include "strings.h"
 #include "threads.h"
 #include "usage.h"
+#include "watch.h"
+#include "watcher.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -39,7 +41,8 @@ static void hook_for(uint32_t mode)
 }
 
 /* --- fork --------------------------------------------------------------------------------
- * before (parent): copy what is in use aside, under the lock. The lock is not kept: other libraries'
+ * before (parent): join the watcher;
+ *                  copy what is in use aside, under the lock. The lock is not kept: other libraries'
  *                  fork handlers run before the fork does, and may wait for a thread that waits for us.
  * after (parent):  drop the copy.
  * after (child):   put the copy under the same addresses, build the private tables anew from it
@@ -52,6 +55,7 @@ static void before_fork(void)
 {
     if (!fa.header || fa_tls.locked) return;
     forking = 1;
+    watcher_before_fork();
     if (!fa.active) return;
     fa_lock();
     if (recording_copy_aside() == 0 && scopes_copy_aside() != 0) recording_drop_copy();
@@ -69,6 +73,7 @@ static void after_fork_in_parent(void)
     if (!forking) return;
     forking = 0;
     drop_copies();
+    watcher_after_fork_in_parent();
 }
 
 static int continue_in_child(void)
@@ -109,6 +114,7 @@ static void after_fork_in_child(void)
     forking = 0;
     fa_lock_reset();
     patches_child();
+    watcher_after_fork_in_child();
     int failed = continue_in_child();
     drop_copies();
     if (failed) {
@@ -172,12 +178,15 @@ fa_status fa_start(const struct fa_config *config)
     hook_for(config->mode);
     fa.header->free_design = hooks_design();
     climb_from(config->mode);
+    watch_reset();
+    watcher_start();
     return FA_OK;
 }
 
 fa_status fa_stop(int at_exit)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return FA_ERROR_STOPPED;
+    watcher_stop();
     hook_for(FA_MODE_DISABLED);
     usage_refresh(0);
     fa_lock();
@@ -211,8 +220,10 @@ fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return FA_ERROR_STOPPED;
     if (mode > FA_MODE_TARGETED) return FA_ERROR_ARGUMENT;
-    fa.header->control = mode == FA_MODE_DISABLED ? FA_CONTROL_DISABLE : FA_CONTROL_RUN;
+    /* In this order: a control word that says otherwise than what is done is obeyed by the watcher. */
+    if (mode != FA_MODE_DISABLED) __atomic_store_n(&fa.header->control, FA_CONTROL_RUN, __ATOMIC_RELAXED);
     mode_switch(mode, interval_bytes);
+    if (mode == FA_MODE_DISABLED) __atomic_store_n(&fa.header->control, FA_CONTROL_DISABLE, __ATOMIC_RELAXED);
     climb_from(mode);
     return FA_OK;
 }

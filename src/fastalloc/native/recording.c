@@ -343,6 +343,11 @@ int recording_to_memory(void)
     return 0;
 }
 
+int recording_settled(void)
+{
+    return !__atomic_load_n(&unsettled_since_ns, __ATOMIC_RELAXED);
+}
+
 void recording_settle(uint64_t after_ns)
 {
     if (LIKELY(!unsettled_since_ns)) return;

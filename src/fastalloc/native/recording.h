@@ -30,6 +30,7 @@ void recording_drop_copy(void);
 int recording_to_memory(void);
 /* Gives a forked child its file, once it has lived for `after_ns`. No lock held. */
 void recording_settle(uint64_t after_ns);
+int recording_settled(void);
 #define FA_SETTLE_NS 50000000ull
 #define FA_SETTLE_BYTES (8u << 20) /* or as soon as it has allocated that much */
 

@@ -5,12 +5,13 @@
 #include <unistd.h>
 
 #include "sampler.h"
+#include "usage.h"
 
 void record_write(struct fa_record *record)
 {
     struct fa_region *region = &REGION(FA_RECORDS);
-    record->rss_bytes = fa.header->rss_bytes;
-    record->cgroup_bytes = fa.header->cgroup_bytes;
+    record->rss_bytes = usage_rss();
+    record->cgroup_bytes = usage_of_cgroup();
     record->live_bytes = fa.header->live_bytes;
     record->sequence = region->used + 1;
     *RING_SLOT(fa.records, FA_RECORDS, region->used) = *record;
@@ -33,7 +34,7 @@ void event_write(enum fa_event_kind kind, uint64_t a, uint64_t b, uint32_t node)
         .span = span->id ? span->name : 0,
         .span_id = span->id,
         .tid = slot == &fa_nobody ? (uint32_t)syscall(SYS_gettid) : slot->tid,
-        .rss_bytes = fa.header->rss_bytes,
+        .rss_bytes = usage_rss(),
     };
     region->used++;
 }
@@ -64,8 +65,8 @@ void timeline_tick(uint64_t now_ns)
     if (region->used && now_ns - fa.timeline[(region->used - 1) % region->capacity].time_ns < 1000000000ull) return;
     struct fa_tick tick = {
         .time_ns = now_ns,
-        .rss_bytes = fa.header->rss_bytes,
-        .cgroup_bytes = fa.header->cgroup_bytes,
+        .rss_bytes = usage_rss(),
+        .cgroup_bytes = usage_of_cgroup(),
         .live_bytes = fa.header->live_bytes,
     };
     totals(&tick.count, &tick.bytes);

@@ -9,6 +9,7 @@
 #include "scopes.h"
 #include "threads.h"
 #include "usage.h"
+#include "watcher.h"
 
 void spans_reset(void)
 {
@@ -64,6 +65,7 @@ fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes, cons
 {
     if (UNLIKELY(climb_wanted())) climb_switch();
     recording_settle(0);
+    if (UNLIKELY(watcher_missing())) watcher_restart();
     struct fa_thread *slot = thread_slot();
     if (!slot) return 0;
     fa_lock();

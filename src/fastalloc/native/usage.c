@@ -151,12 +151,12 @@ unsigned usage_percent(void)
 {
     if (!fa.header || !fa.header->limit_bytes) return 0;
     int saved = errno;
-    uint64_t used = fa.header->rss_bytes;
-    if (limited_by_cgroup && fa.header->cgroup_bytes) {
+    uint64_t used = usage_rss();
+    if (limited_by_cgroup && usage_of_cgroup()) {
         if (__atomic_test_and_set(&busy, __ATOMIC_ACQUIRE)) return 0;
         uint64_t cache = inactive_file_now();
         __atomic_clear(&busy, __ATOMIC_RELEASE);
-        used = fa.header->cgroup_bytes > cache ? fa.header->cgroup_bytes - cache : 0;
+        used = usage_of_cgroup() > cache ? usage_of_cgroup() - cache : 0;
     }
     errno = saved;
     return (unsigned)(used * 100 / fa.header->limit_bytes);

@@ -1,0 +1,63 @@
+#include "watch.h"
+
+#include "climb.h"
+#include "control.h"
+#include "fastalloc.h"
+#include "recorder.h"
+#include "records.h"
+#include "usage.h"
+
+#define SECOND 1000000000ull
+#define TICK_BYTES ((int64_t)1 << 20) /* a process whose usage stands still writes nothing */
+
+static uint32_t control_seen, dump_requests_seen;
+
+void watch_reset(void)
+{
+    control_seen = fa.header ? fa.header->control : FA_CONTROL_RUN;
+    dump_requests_seen = fa.header ? fa.header->dump_requests : 0;
+}
+
+/* Samples obey the control word too, and sooner where there are any. */
+static void obey(uint32_t control)
+{
+    if (control == FA_CONTROL_RUN || !fa_is_active()) return;
+    fa_lock();
+    control_look();
+    fa_unlock();
+}
+
+static int has_moved(uint64_t now, uint64_t before)
+{
+    int64_t by = (int64_t)(now - before);
+    return by >= TICK_BYTES || by <= -TICK_BYTES;
+}
+
+/* Samples write the timeline while there are any; memory may grow without them. */
+static void tick(void)
+{
+    usage_refresh(SECOND - SECOND / 8);
+    if (!fa_is_active()) return;
+    struct fa_region *region = &REGION(FA_TIMELINE);
+    fa_lock();
+    const struct fa_tick *last = &fa.timeline[region->used ? (region->used - 1) % region->capacity : 0];
+    if (fa_is_active() && (has_moved(usage_rss(), last->rss_bytes) ||
+                           has_moved(usage_of_cgroup(), last->cgroup_bytes)))
+        timeline_tick(fa_now_ns());
+    fa_unlock();
+}
+
+uint64_t watch(uint32_t *reasons)
+{
+    if (!fa.header || __atomic_load_n(&fa.header->state, __ATOMIC_RELAXED) != FA_STATE_RUNNING) return SECOND;
+    uint32_t control = __atomic_load_n(&fa.header->control, __ATOMIC_RELAXED);
+    uint32_t requests = __atomic_load_n(&fa.header->dump_requests, __ATOMIC_RELAXED);
+    obey(control);
+    if (control != control_seen) *reasons |= FA_REASON_CONTROL;
+    if (requests != dump_requests_seen) *reasons |= FA_REASON_DUMP;
+    control_seen = control;
+    dump_requests_seen = requests;
+    tick();
+    climb_look();
+    return SECOND;
+}
