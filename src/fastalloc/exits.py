@@ -88,9 +88,32 @@ def _in_child(util: ModuleType) -> None:
 
 
 def _end_of_child() -> None:
-    """The last finalizer of a child; the exception that ends it is being handled, if there is one."""
+    """The last finalizer of a child.
+
+    Up to Python 3.11 the exception that ends it is being handled. From 3.12 on it is forgotten by
+    now, and only the exit status that multiprocessing has made of it is left.
+    """
     try:
-        _note(sys.exc_info()[0])
+        kind, exception, _ = sys.exc_info()
+        status: object = 0
+        if isinstance(exception, SystemExit):
+            status = exception.code
+        elif kind is None and sys.version_info >= (3, 12):
+            status = _status_of_child()
+        if status and isinstance(status, int):
+            _core.note_exit("clean", f"exit status {status}")
+        else:
+            _note(kind)
         _core.stop(at_exit=True)
     except Exception:
         pass
+
+
+def _status_of_child() -> object:
+    """What multiprocessing is about to leave with: a local of the function that forked."""
+    frame: Any = sys._getframe()
+    while frame is not None:
+        if frame.f_code.co_name == "_launch":
+            return frame.f_locals.get("code")
+        frame = frame.f_back
+    return 0

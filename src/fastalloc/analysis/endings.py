@@ -32,6 +32,8 @@ CERTAINTIES = ("certain", "likely", "unknown")
 NEAR_PERCENT = 90
 """From here on usage counts as near the limit: the kernel kills at 100, the last reading is older."""
 FAR_PERCENT = 75
+FAILED = "exit status "
+"""How the name of a clean end begins whose status is not 0: a child of multiprocessing tells it."""
 HARMLESS_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 LOG_TOLERANCE_SECONDS = 5.0
 """The kernel's log has a clock of its own."""
@@ -54,7 +56,7 @@ class Ending(NamedTuple):
         """Nobody meant the process to end like this."""
         if self.kind == "signal":
             return self.name not in HARMLESS_SIGNALS
-        return self.kind not in ("clean", "stopped")
+        return self.kind not in ("clean", "stopped") or self.name.startswith(FAILED)
 
 
 class Usage(NamedTuple):
