@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.end_to_end import oom_kills
+
 pytestmark = pytest.mark.oom
 
 VICTIM = """
@@ -91,3 +93,14 @@ def test_an_oom_kill_is_told_from_a_kill_by_hand(
     command = [*unshare, sys.executable, "-c", code, str(kept)]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     assert told == ["out_of_memory", "likely", f"{script}:{number}"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", oom_kills.PROGRAMS)
+def test_however_it_grew_the_guilty_span_and_line_are_named(
+    kind: str, group: Any, tmp_path: Path
+) -> None:
+    verdict = oom_kills.kill(kind, tmp_path, seed=11)
+    assert verdict.killed
+    assert verdict.told_right, verdict
+    assert verdict.certainty == "certain"

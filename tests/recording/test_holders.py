@@ -50,6 +50,25 @@ def test_a_block_recorded_for_certain_has_no_error(
     assert top(recording, tmp_path)[0].error_bytes == 0
 
 
+def test_an_own_line_is_who_called_the_library(
+    recording: SyntheticRecording, tmp_path: Path
+) -> None:
+    own = ("load", "/app/orders.py", 10)
+    library = ("ones", "/venv/lib/python3.11/site-packages/numpy/numeric.py", 232)
+    standard = ("copy", "/usr/lib/python3.11/copy.py", 5)
+    recording.live(size=1, site=recording.site([own]))
+    recording.live(size=10, site=recording.site([library, own]))
+    recording.live(size=100, site=recording.site([standard, library, own, library]))
+    recording.live(size=1000, site=recording.site([library, standard]))
+    recording.live(size=10000)
+    rows = top(recording, tmp_path, group="own_line")
+    assert held(rows) == {
+        "<no Python stack>": 10000,
+        "/venv/lib/python3.11/site-packages/numpy/numeric.py:232": 1000,
+        "/app/orders.py:10": 111,
+    }
+
+
 def test_the_error_is_one_standard_error_of_poisson_sampling(tmp_path: Path) -> None:
     """Over many recordings, the estimate is right on average and off by its error.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastalloc.recording.modules import module_of
+from fastalloc.recording.modules import is_own, module_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,20 @@ from fastalloc.recording.modules import module_of
 )
 def test_a_module_is_told_by_its_path(file: str, module: str) -> None:
     assert module_of(file) == module
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("/app/orders/views.py", True),
+        ("manage.py", True),
+        ("<string>", True),
+        ("/venv/lib/python3.11/site-packages/six.py", False),
+        ("/usr/lib/python3.11/json/decoder.py", False),
+        ("<frozen importlib._bootstrap>", False),
+        ("<attrs generated init shop.Order>", False),
+        ("", False),
+    ],
+)
+def test_what_is_the_programs_own(file: str, own: bool) -> None:
+    assert is_own(file) is own

@@ -81,6 +81,7 @@ class Death(NamedTuple):
     """UTC: its last sign of life."""
     spans: list[Row]
     lines: list[Row]
+    """By the program's own line: memory that a library asked for counts for who called it."""
     grown_lines: list[Row]
     """Lines by what they allocated within CLIMB_SECONDS of the end and still held."""
     stack: list[str]
@@ -187,7 +188,7 @@ def _read_all(directory: Path) -> tuple[list[Candidate], list[str]]:
 def _death(each: Candidate, end: Ending, own_dumps: list[Path], limit: int) -> Death:
     snapshot = each.snapshot
     lately = snapshot.live["time_ns"] > (snapshot.duration_seconds - CLIMB_SECONDS) * 1e9
-    lines = snapshot.top(group="line", limit=limit)
+    lines = snapshot.top(group="own_line", limit=limit)
     return Death(
         snapshot,
         end,
@@ -195,7 +196,7 @@ def _death(each: Candidate, end: Ending, own_dumps: list[Path], limit: int) -> D
         datetime.fromtimestamp(min(each.last_seconds, _LAST_INSTANT), UTC),
         _without_none(snapshot.top(group="span", limit=limit + 1))[:limit],
         lines,
-        snapshot.top(group="line", limit=limit, where=lately),
+        snapshot.top(group="own_line", limit=limit, where=lately),
         _stack(snapshot, lines[0]) if lines else [],
         _running(snapshot, limit),
         _threads(snapshot),

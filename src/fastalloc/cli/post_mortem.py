@@ -122,7 +122,7 @@ def _parts(death: Death) -> list[tuple[str, list[str]]]:
         ("", [_headline(death)]),
         ("evidence", death.ending.evidence),
         ("spans", [_holder(death, row) for row in death.spans if row.live_bytes]),
-        ("lines", [_holder(death, row) for row in death.lines if row.live_bytes]),
+        ("lines", [_line(death, row) for row in death.lines if row.live_bytes]),
         ("stack", [output.shorten_path(frame) for frame in death.stack]),
         ("running", _running(death)),
         ("jump", _jump(death)),
@@ -152,6 +152,14 @@ def _holder(death: Death, row: Row) -> str:
         f"{output.shorten_path(row.key)}  {output.format_bytes(row.live_bytes)} "
         f"± {output.format_bytes(row.error_bytes)}{share}"
     )
+
+
+def _line(death: Death, row: Row) -> str:
+    """A line of the program, and where below it most of the memory was asked for."""
+    stack = death.snapshot.stack(row.site)
+    leaf = f"{stack[0].file}:{stack[0].line}" if stack else row.key
+    through = "" if leaf == row.key else f", most of it by {output.shorten_path(leaf)}"
+    return _holder(death, row) + through
 
 
 def _running(death: Death) -> list[str]:

@@ -185,6 +185,18 @@ def _by_line(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _
     return _by_leaf(snapshot, live, shown, numbers, name)
 
 
+def _by_own_line(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
+    stacks = snapshot.stacks
+    own = stacks.own
+    numbers = number_distinct(stacks.files, stacks.lines.view(np.uint32))[own]
+
+    def name(node: int) -> str:
+        frame = stacks.frame(int(own[node]))
+        return f"{frame.file}:{frame.line}" if frame.file else frame.function
+
+    return _by_leaf(snapshot, live, shown, numbers, name)
+
+
 def _by_function(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
     stacks = snapshot.stacks
     numbers = number_distinct(stacks.files, stacks.function_names)
@@ -266,6 +278,7 @@ def _by_domain(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) ->
 GROUPS: dict[str, Callable[[Snapshot, Table, npt.NDArray[np.bool_]], _Groups]] = {
     "site": _by_site,
     "line": _by_line,
+    "own_line": _by_own_line,
     "function": _by_function,
     "span": _by_span,
     "phase": _by_phase,
@@ -277,6 +290,7 @@ GROUPS: dict[str, Callable[[Snapshot, Table, npt.NDArray[np.bool_]], _Groups]] =
 
 - site: the stack, leaf first, `function (path:line) <- ...`; domains together
 - line: `path:line` of the leaf frame
+- own_line: `path:line` of the leaf-most frame that is the program's own code (`modules.is_own`)
 - function: `path:function` of the leaf frame
 - module: of the leaf frame; see `modules.module_of`
 - span: the span's name (its route), all spans of the name together

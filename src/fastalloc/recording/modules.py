@@ -10,6 +10,14 @@ _FROZEN = re.compile(r"<frozen (.+)>")
 _SUFFIX = re.compile(r"\.(?:py|pyc|pyx)$")
 
 
+def is_own(file: str) -> bool:
+    """Whether a source file is the program's own: neither installed nor of the standard library,
+    and not code that a library made at run time (`<attrs generated ...>`)."""
+    if file.startswith("<"):
+        return file in ("<string>", "<stdin>")
+    return bool(file) and not _INSTALLED.match(file) and not _STANDARD.fullmatch(file)
+
+
 def module_of(file: str) -> str:
     """The module or top-level package of a source file.
 

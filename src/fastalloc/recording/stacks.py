@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastalloc.recording.modules import is_own
+
 if TYPE_CHECKING:
     from fastalloc.recording.strings import Strings
 
@@ -72,6 +74,19 @@ class Stacks:
             if node:  # a parent comes before its children, so it has its canonical index
                 canonical[node] = first.setdefault((canonical[parent], frame), node)
         return np.array(canonical, np.int64)
+
+    @cached_property
+    def own(self) -> npt.NDArray[np.int64]:
+        """Per node, the nearest one towards the root that is the program's own code (itself, a
+        caller, a caller's caller...); itself where there is none. Shape (nodes,)."""
+        files, file_of = np.unique(self.files, return_inverse=True)
+        are_own = [is_own(self._strings[file]) for file in files.tolist()]
+        is_own_node = np.array(are_own, bool)[file_of.reshape(-1)].tolist()
+        nearest = [0] * len(is_own_node)
+        for node, parent in enumerate(self._nodes["parent"].tolist()):
+            nearest[node] = node if is_own_node[node] else nearest[parent]
+        found = np.array(nearest, np.int64)
+        return np.where(found == 0, np.arange(len(found)), found)
 
     def frame(self, node: int) -> Frame:
         """The frame of a node other than 0."""
