@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "status": {"breaker", "config"},
     "exits": {"_core"},
     "threads": {"_core"},
-    "spans": {"_core", "inactive"},
+    "tracebacks": set(),
+    "spans": {"_core", "inactive", "tracebacks"},
     "profiler": {
         "_core",
         "background",
@@ -53,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokens": set(),
     "requests": {"_core", "breaker", "profiler", "spans", "tokens"},
     "trackers": {"_core", "breaker", "dumps", "inactive", "requests"},
-    "integrations": {"", "profiler", "requests"},
+    "integrations": {"", "profiler", "requests", "tracebacks"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
     "cli": {"", "analysis", "config", "demo", "export", "recording", "tokens"},
     "__main__": {"cli"},
@@ -63,11 +64,21 @@ MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}, "requests
 
 CAPTURE_WING = (
     *("_core", "background", "breaker", "config", "dumps", "exits", "housekeeping", "inactive"),
-    *("limits", "profiler", "requests", "spans", "status", "threads", "tokens", "trackers"),
+    *(
+        "limits",
+        "profiler",
+        "requests",
+        "spans",
+        "status",
+        "threads",
+        "tokens",
+        "tracebacks",
+        "trackers",
+    ),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {
-    "integrations": {"asgiref", "django"},
+    "integrations": {"asgiref", "celery", "django", "flask", "starlette"},
     "trackers": {"django", "sqlalchemy"},  # inside functions only, see below
 }
 

@@ -7,7 +7,8 @@ a thread must be told to the core, so that each allocation counts for the right 
 - asyncio before that: what its own event loops run is wrapped (`Handle._run`), callbacks and tasks
   alike; the tasks of any loop are told by a dict watcher on asyncio's note of running tasks (3.12 on).
 - uvloop on 3.11: what its loop is asked to call is wrapped.
-- thread pools before that: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped.
+- thread pools before that: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped,
+  and what anyio's worker threads are handed.
 - greenlets: greenlet's own trace function.
 - whatever else runs code in another context: each sample reads the running context
   itself, so samples are right, and the exact counters catch up at the next sample.
@@ -25,6 +26,8 @@ except ImportError:
     from fastalloc.inactive import Phase, Span  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
+
+from fastalloc.tracebacks import hide_frames
 
 TYPE_CHECKING = False  # the capture wing does without typing at run time: it takes 5 ms to import
 if TYPE_CHECKING:
@@ -176,7 +179,8 @@ class _Watcher:
     """Called before each scope opens; True once there is nothing left to watch for."""
 
     def __init__(self) -> None:
-        self.asyncio_watched = self.executors_watched = _core.watch_contexts()
+        watched = _core.watch_contexts()
+        self.asyncio_watched = self.executors_watched = self.anyio_watched = watched
         self.uvloop_watched = sys.version_info >= (3, 12)
 
     def __call__(self) -> bool:
@@ -189,6 +193,9 @@ class _Watcher:
         if not self.executors_watched and "concurrent.futures.thread" in modules:
             self.executors_watched = True
             _watch_executors(modules["concurrent.futures.thread"])
+        if not self.anyio_watched and "anyio.to_thread" in modules:
+            self.anyio_watched = True
+            _watch_anyio(modules["anyio.to_thread"])
         if "greenlet" in modules:
             _trace_greenlets(modules["greenlet"])
         return False
@@ -265,6 +272,30 @@ def _context_run_by(item: Any) -> Any:
         if type(owner) is Context and word.__name__ == "run":
             return owner
     return None
+
+
+def _watch_anyio(to_thread: Any) -> None:
+    """anyio's worker threads enter the context of a call by themselves: what they run there is wrapped.
+    So are the endpoints of Starlette and FastAPI that are plain functions."""
+    original = getattr(to_thread, "run_sync", None)
+    if original is None or hasattr(original, "fastalloc_wrapped"):
+        return
+    import functools
+
+    @functools.wraps(original)
+    def run_sync(func: Any, *args: Any, **options: Any) -> Any:
+        return original(functools.partial(_in_its_scope, func), *args, **options)
+
+    run_sync.fastalloc_wrapped = True  # type: ignore[attr-defined]
+    to_thread.run_sync = run_sync
+
+
+def _in_its_scope(function: Any, *args: Any) -> Any:
+    try:
+        return _core.run_step(function, *args)
+    except BaseException as error:
+        hide_frames(error)
+        raise
 
 
 def _trace_greenlets(greenlet: Any) -> None:

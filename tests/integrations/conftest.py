@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 
+import fastalloc
 from fastalloc import profiler, requests
 
 
@@ -42,6 +45,13 @@ def scopes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def begin(name, *, kind="http", token=None, route_of=None):
         return Request(log, name, kind)
 
+    @contextmanager
+    def phase(name):
+        log.append(f"+inner {name}")
+        yield
+        log.append(f"-inner {name}")
+
+    monkeypatch.setattr(fastalloc, "phase", phase)
     monkeypatch.setattr(requests, "begin", begin)
     monkeypatch.setattr(profiler, "serving", lambda: log.append("serving"))
     return log

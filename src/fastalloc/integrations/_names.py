@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+NO_ROUTE = "(no route)"  # what no route matches shares one name
 MAX_NAMES = 500
 MAX_ROUTE_CHARACTERS = 120
 _METHODS = frozenset(

@@ -4,8 +4,8 @@
 
 Any framework, any server; HTTP requests and websocket connections are spans, the lifespan
 passes through. Phases of a request: "app" until the response starts, "stream" while it is sent,
-"background" what the application does after that. (Where the response is sent by another task than
-the one that called us, as Django's is, all of it is "app".)
+"background" what the application does after that. (Where another task than the application's sends the
+response, "stream" is inside "app", and there is no "background".)
 
 `scope` and `receive` are handed on as they are, `send` with a look at each message. Exceptions pass
 untouched, and their tracebacks do not show this module.
@@ -16,10 +16,11 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import fastalloc
 from fastalloc import profiler, requests
+from fastalloc.tracebacks import hide_frames
 
 from ._names import Names, method_name, route_of_path
-from ._tracebacks import hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -54,7 +55,7 @@ class ASGIMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             try:
-                await self._app(scope, receive, send)
+                await self._app(scope, receive, _watching_lifespan(send))
             except BaseException as error:
                 hide_frames(error)
                 raise
@@ -79,14 +80,15 @@ class ASGIMiddleware:
             route_of=None if named else name_of_route,
         )
         request.enter("app")
+        sending = _Sending(request, send, None if named else name_of_route)
         try:
-            await self._app(scope, receive, _noting(request, send))
+            await self._app(scope, receive, sending)
         except BaseException as error:
-            request.rename((not named and name_of_route()) or request.name)
+            sending.end()
             request.end(error)
             hide_frames(error)
             raise
-        request.rename((not named and name_of_route()) or request.name)
+        sending.end()
         request.end()
 
     def _route(self, scope: Scope, root: str) -> str | None:
@@ -101,35 +103,90 @@ class ASGIMiddleware:
             return None
 
 
-def _noting(request: Request, send: Send) -> Send:
-    """`send`, after a look at the message. No coroutine of its own: nothing of ours is on the stack
-    while the server sends."""
-    task = _task()
+def _watching_lifespan(send: Send) -> Send:
+    """`send`, after a look at what the application says of its life."""
 
-    def send_noted(message: Message) -> Awaitable[None]:
+    def send_watched(message: Message) -> Awaitable[None]:
         kind = message.get("type")
-        if kind == "http.response.start":
-            request.status = message.get("status", 0)
-            if _task() is task:
-                request.enter("stream")
-        elif kind == "http.response.body":
-            if not message.get("more_body") and request.phase == "stream" and _task() is task:
-                return _then(send(message), request)
-        elif kind == "websocket.close":
-            request.status = message.get("code", 1000)
+        if kind == "lifespan.startup.complete":
+            profiler.serving()
+        elif kind == "lifespan.shutdown.complete":
+            profiler.ending("clean")  # uvicorn then ends itself by the signal it was sent
         return send(message)
 
-    return send_noted
+    return send_watched
 
 
-async def _then(sending: Awaitable[None], request: Request) -> None:
-    """Send the last part of a response; what comes after it is the background."""
-    try:
-        await sending
-    except BaseException as error:
-        hide_frames(error)
-        raise
-    request.enter("background")
+class _Sending:
+    """`send` of one request, which looks at each message on its way.
+
+    A phase belongs to the context of one task. Where another task than the application's sends the
+    response (as Starlette's streams and Django do), "stream" is a phase inside "app", in that task.
+    """
+
+    __slots__ = ("_inner", "_name_of_route", "_request", "_send", "_task")
+
+    def __init__(
+        self, request: Request, send: Send, name_of_route: Callable[[], str | None] | None
+    ) -> None:
+        self._request = request
+        self._send = send
+        self._name_of_route = name_of_route
+        self._task = _task()
+        self._inner: tuple[Any, Any] | None = None  # task, phase
+
+    def __call__(self, message: Message) -> Awaitable[None]:
+        """No coroutine of our own but for the last message: nothing of ours is on the stack while the
+        server sends."""
+        kind = message.get("type")
+        if kind == "http.response.start":
+            self._request.status = message.get("status", 0)
+            self._routed()
+            self._start(_task())
+        elif kind == "http.response.body":
+            if not message.get("more_body"):
+                return self._send_last(message)
+        elif kind == "websocket.accept":
+            self._routed()
+        elif kind == "websocket.close":
+            self._request.status = message.get("code", 1000)
+        return self._send(message)
+
+    def _routed(self) -> None:
+        """The application answers, so its router has left the route behind."""
+        if self._name_of_route is not None:
+            self._request.rename(self._name_of_route() or self._request.name)
+            self._name_of_route = None
+
+    def _start(self, task: Any) -> None:
+        if task is self._task:
+            self._request.enter("stream")
+        elif self._inner is None:
+            phase = fastalloc.phase("stream")
+            phase.__enter__()
+            self._inner = task, phase
+
+    async def _send_last(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except BaseException as error:
+            hide_frames(error)
+            raise
+        task = _task()
+        if self._inner is not None and self._inner[0] is task:
+            self._leave_inner()
+        elif task is self._task and self._request.phase == "stream":
+            self._request.enter("background")
+
+    def end(self) -> None:
+        """The response is complete, or will never be."""
+        self._routed()
+        self._leave_inner()
+
+    def _leave_inner(self) -> None:
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner[1].__exit__(None, None, None)
 
 
 def _task() -> Any:
@@ -162,10 +219,7 @@ def route_left_behind(scope: Scope, root: str) -> str | None:
     `root` is the scope's root_path before the call: what a router has added to it since is where
     the application that knows the route is mounted.
     """
-    parameters = scope.get("path_params")
-    names: dict[str, str] = {}
-    if isinstance(parameters, dict):
-        names = {str(value): str(name) for name, value in parameters.items()}
+    names = _names_of(scope.get("path_params"))
     route = scope.get("route")
     template = getattr(route, "path", None)
     if isinstance(template, str):
@@ -182,6 +236,17 @@ def route_left_behind(scope: Scope, root: str) -> str | None:
     if names.keys() - set(path.split("/")):  # a parameter that spans segments, or was converted
         return None
     return _template(path, names)
+
+
+def template_of(path: str, parameters: object) -> str:
+    """`path` with the names of the router's `parameters` in place of their values."""
+    return _template(path, _names_of(parameters))
+
+
+def _names_of(parameters: object) -> dict[str, str]:
+    if not isinstance(parameters, dict):
+        return {}
+    return {str(value): str(name) for name, value in parameters.items()}
 
 
 def _template(path: str, names: dict[str, str]) -> str:

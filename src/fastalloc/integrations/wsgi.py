@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastalloc import profiler, requests
+from fastalloc.tracebacks import hide_frames
 
 from ._names import Names, method_name, route_of_path
-from ._tracebacks import hide_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -9,8 +9,8 @@ from django.conf import settings
 from django.urls import Resolver404, resolve
 
 from fastalloc import profiler, requests
-from fastalloc.integrations._names import method_name
-from fastalloc.integrations._tracebacks import hide_frames
+from fastalloc.integrations._names import NO_ROUTE, method_name
+from fastalloc.tracebacks import hide_frames
 
 from . import options, staff
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Middleware", "route_name"]
 
-NO_ROUTE = "(no route)"
 _ATTRIBUTE = "_fastalloc_request"
 _HEADER = "HTTP_X_FORCE_MEMORY_PROFILE"
 

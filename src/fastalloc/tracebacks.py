@@ -1,4 +1,4 @@
-"""A request's error shows the program's frames, not ours.
+"""An error of the program shows the program's frames, not ours.
 
     try:
         return app(environ)
@@ -11,9 +11,10 @@ A bare `raise` goes on with the traceback as it stands then, and does not add th
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
-_HERE = f"{Path(__file__).parent}/"
+_PACKAGE = os.path.dirname(__file__)
+_OURS = (f"{_PACKAGE}/integrations/", f"{_PACKAGE}/spans.py")
 _CORE = ("_core.pyx", "_scopes.pxi")
 
 
@@ -27,4 +28,4 @@ def hide_frames(error: BaseException) -> None:
 
 
 def _is_ours(path: str) -> bool:
-    return path.startswith(_HERE) or path.endswith(_CORE)
+    return path.startswith(_OURS) or path.endswith(_CORE)

@@ -1,0 +1,58 @@
+"""Celery: each task that a worker runs is a span named after it.
+
+    import fastalloc.integrations.celery        # in the module that makes the Celery app
+
+Pools prefork, threads, solo, gevent and eventlet. A child of the prefork pool goes on in a recording
+of its own. Arguments and results of tasks are not looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from fastalloc import profiler, requests
+
+__all__: list[str] = []
+
+_running: dict[str, requests.Request] = {}  # by task id; ended requests leave it
+
+
+def _serving(**_: Any) -> None:
+    _running.clear()  # a forked child has none of its parent's
+    profiler.serving()
+
+
+def _begin(task_id: str = "", task: Any = None, **_: Any) -> None:
+    request = requests.begin(str(getattr(task, "name", "(task)")), kind="task")
+    request.enter("task")
+    _running[task_id] = request
+
+
+def _failed(task_id: str = "", exception: BaseException | None = None, **_: Any) -> None:
+    request = _running.get(task_id)
+    if request is not None and exception is not None:
+        request.error = type(exception).__name__
+
+
+def _retried(request: Any = None, reason: Any = None, **_: Any) -> None:
+    running = _running.get(str(getattr(request, "id", "")))
+    cause = getattr(reason, "exc", None)
+    if running is not None and isinstance(cause, BaseException):
+        running.error = type(cause).__name__
+
+
+def _end(task_id: str = "", state: str | None = None, **_: Any) -> None:
+    request = _running.pop(task_id, None)
+    if request is not None:
+        request.status = str(state or "")
+        request.end()
+
+
+signals.worker_process_init.connect(_serving, weak=False)
+signals.worker_ready.connect(_serving, weak=False)
+signals.task_prerun.connect(_begin, weak=False)
+signals.task_failure.connect(_failed, weak=False)
+signals.task_retry.connect(_retried, weak=False)
+signals.task_postrun.connect(_end, weak=False)
