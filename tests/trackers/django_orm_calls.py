@@ -58,7 +58,7 @@ def streamed_in_part():
 
 def raw_cursor():
     with connection.cursor() as cursor:
-        cursor.execute("SELECT * FROM library_book WHERE title <> 'secret' AND pages > %s", [1])
+        cursor.execute("SELECT * FROM library_book WHERE title <> 'hunter2' AND pages > %s", [1])
         return cursor.fetchall()
 
 

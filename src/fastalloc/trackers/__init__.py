@@ -80,6 +80,11 @@ def hook_frameworks() -> None:
     if "django" not in _hooked and _django_is_ready():
         _hooked.add("django")
         _hook_django()
+    if "sqlalchemy" not in _hooked and "sqlalchemy.engine" in sys.modules:
+        _hooked.add("sqlalchemy")
+        from fastalloc.trackers import sqlalchemy_orm
+
+        sqlalchemy_orm.install()
 
 
 def _django_is_ready() -> bool:

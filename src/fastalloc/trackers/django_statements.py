@@ -7,7 +7,6 @@ the execute wrapper, which Django calls around every statement, with its fetches
 from __future__ import annotations
 
 import functools
-from time import perf_counter
 
 from fastalloc.trackers import global_scopes, models, queries
 from fastalloc.trackers.work import Section, apart, current, innermost
@@ -196,31 +195,22 @@ class _Fetch:
             of_query = self._section
             if current() is not of_query.work or innermost() is not None:
                 return original(*args, **kwargs)
-            section = Section(of_query.work, of_query.label)
-            began = perf_counter()
+            section = apart(queries.breaker, queries.more_of, of_query)
+            if section is None:
+                return original(*args, **kwargs)
             section.enter()
             result = None
             try:
                 result = original(*args, **kwargs)
             finally:
                 section.leave()
-                seconds = perf_counter() - began
-                apart(queries.breaker, _end_fetch, of_query, section, result, seconds)
+                apart(queries.breaker, _end_fetch, section, result)
             return result
         except BaseException as error:
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             raise
 
 
-def _end_fetch(of_query: Section, section: Section, result: Any, seconds: float) -> None:
-    rows = len(result) if type(result) is list else int(result is not None)
-    queries.add(
-        section.work,
-        of_query.query.shape,
-        of_query.query.at,
-        rows=rows,
-        size=section.bytes,
-        allocations=section.allocations,
-        seconds=seconds,
-        executions=0,
-    )
+def _end_fetch(section: Section, result: Any) -> None:
+    section.query.rows = len(result) if type(result) is list else int(result is not None)
+    queries.end(section)

@@ -84,10 +84,10 @@ def names_of(query: Any) -> tuple[str, ...]:
     return getattr(query, TAG, ())
 
 
-def count(section: Section, name: str, rows: int) -> None:
-    """A query has run in `section`, under the scope `name`."""
+def count(section: Section, name: str, rows: int, executions: int = 1) -> None:
+    """A query has run in `section`, or with executions=0 more of its rows were read, under `name`."""
     scope = _get(of(section.work), name, MAX_PER_REQUEST)
-    scope.queries += 1
+    scope.queries += executions
     scope.nested += section.nested_count
     scope.rows += rows
     scope.bytes += section.bytes + section.nested_bytes

@@ -141,6 +141,14 @@ def begin(current: Work, what: str, subject: object = None) -> Section:
     return section
 
 
+def more_of(query: Section) -> Section:
+    """A section in which more rows of a query are read, whose own section is over."""
+    section = work.Section(query.work, query.label, query)
+    section.query = Pending(query.query.at, query.query.shape, 0)
+    section.query.scopes = query.query.scopes
+    return section
+
+
 def label_of(what: str, at: str) -> str:
     """The name that the query has as a phase of the recording."""
     where = f" at {places.short(at)}" if at else ""
@@ -148,14 +156,16 @@ def label_of(what: str, at: str) -> str:
 
 
 class Pending:
-    """A query whose section is open: what will be added to its entry at the end. scopes: names of the
-    global scopes that it went through."""
+    """A query whose section is open: what will be added to its entry at the end. executions: 1, or 0
+    where more rows of one that is counted are read. scopes: names of the global scopes that it went
+    through."""
 
-    __slots__ = ("at", "rows", "scopes", "shape")
+    __slots__ = ("at", "executions", "rows", "scopes", "shape")
 
-    def __init__(self, at: str) -> None:
+    def __init__(self, at: str, shape: Shape | None = None, executions: int = 1) -> None:
         self.at = at
-        self.shape: Shape | None = None
+        self.shape = shape
+        self.executions = executions
         self.rows = 0
         self.scopes: tuple[str, ...] = ()
 
@@ -178,9 +188,12 @@ def end(section: Section) -> None:
         size=section.bytes,
         allocations=section.allocations,
         seconds=section.seconds,
+        executions=pending.executions,
     )
     for name in pending.scopes:
-        global_scopes.breaker.call(global_scopes.count, section, name, pending.rows)
+        global_scopes.breaker.call(
+            global_scopes.count, section, name, pending.rows, pending.executions
+        )
 
 
 def add(

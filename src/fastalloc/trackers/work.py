@@ -149,7 +149,8 @@ class Section:
         if self._outer is not None:
             self._outer.nested_allocations += allocations
             self._outer.nested_bytes += size
-            self._outer.nested_count += 1 + self.nested_count
+            executions = getattr(self.query, "executions", 0)
+            self._outer.nested_count += executions + self.nested_count
             self._outer = None
 
     def own_bytes(self) -> int:

@@ -1,0 +1,176 @@
+"""Queries by SQLAlchemy, each alone and as a request: printed for test_sqlalchemy.py."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from sqlalchemy import ForeignKey, create_engine, event, func, select, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    joinedload,
+    mapped_column,
+    relationship,
+    selectinload,
+    with_loader_criteria,
+)
+from sqlalchemy.pool import StaticPool
+
+import fastalloc
+from tests.trackers.looking import answer, look, start
+
+AUTHORS, BOOKS = 40, 1200
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Author(Base):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    books: Mapped[list[Book]] = relationship(back_populates="author")
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"))
+    title: Mapped[str]
+    pages: Mapped[int] = mapped_column(default=100)
+    is_printed: Mapped[bool] = mapped_column(default=True)
+    author: Mapped[Author] = relationship(back_populates="books")
+
+
+engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+
+
+def fill() -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        authors = [Author(name=f"author {n}") for n in range(AUTHORS)]
+        session.add_all(authors)
+        session.add_all(
+            Book(author=authors[n % AUTHORS], title=f"title {n}", is_printed=n % 2 == 0)
+            for n in range(BOOKS)
+        )
+        session.commit()
+
+
+def large():
+    with Session(engine) as session:
+        return session.scalars(select(Book)).all()
+
+
+def repeated():
+    with Session(engine) as session:
+        for author in session.scalars(select(Author)).all():
+            _ = author.books
+
+
+def repeated_by_key():
+    for number in range(1, 31):
+        with Session(engine) as session:
+            session.get(Book, number)
+
+
+def joined():
+    with Session(engine) as session:
+        return session.scalars(select(Author).options(joinedload(Author.books))).unique().all()
+
+
+def selected_in():
+    with Session(engine) as session:
+        return session.scalars(select(Author).options(selectinload(Author.books))).all()
+
+
+def tuples():
+    with Session(engine) as session:
+        return session.execute(select(Book.id, Book.title)).all()
+
+
+def iterated():
+    with Session(engine) as session:
+        for _ in session.scalars(select(Book)):
+            pass
+
+
+def streamed():
+    with Session(engine) as session:
+        for _ in session.scalars(select(Book).execution_options(yield_per=100)):
+            pass
+
+
+def core():
+    with engine.connect() as connection:
+        return connection.execute(
+            text("SELECT * FROM book WHERE title <> 'hunter2' AND pages > :pages"), {"pages": 1}
+        ).all()
+
+
+def core_by_dicts():
+    with engine.connect() as connection:
+        return connection.execute(select(Book.__table__)).mappings().all()
+
+
+def counted():
+    with Session(engine) as session:
+        for _ in range(20):
+            session.scalar(select(func.count()).select_from(Book))
+
+
+def written():
+    with Session(engine) as session:
+        authors = [Author(name=f"new {n}") for n in range(20)]
+        session.add_all(authors)
+        session.flush()
+        authors[0].name = "newer"
+        session.flush()
+        for author in authors:
+            session.delete(author)
+        session.commit()
+
+
+def under_criteria():
+    with Session(engine) as session:
+        event.listen(session, "do_orm_execute", only_printed)
+        return session.scalars(select(Book)).all()
+
+
+def only_printed(state):
+    if state.is_select:
+        state.statement = state.statement.options(
+            with_loader_criteria(Book, lambda kind: kind.is_printed.is_(True))
+        )
+
+
+def fails():
+    fails.files = []
+    with Session(engine) as session:
+        for statement in (text("SELECT no_such FROM book"), select(func.no_such(Book.id))):
+            try:
+                session.execute(statement).all()
+            except OperationalError as error:
+                for one in (error, error.__cause__, error.__context__):
+                    fails.files += [f.filename for f in traceback.extract_tb(one.__traceback__)]
+
+
+def main(folder: str) -> None:
+    fill()
+    start(folder)
+    cases = {}
+    for work in (
+        *(large, repeated, repeated_by_key, joined, selected_in, tuples, iterated, streamed),
+        *(core, core_by_dicts, counted, written, under_criteria, fails),
+    ):
+        cases[work.__name__] = look(f"GET /{work.__name__}/", work)
+    cases["fails"]["files"] = fails.files
+    answer(**cases, dump=fastalloc.write_dump(), recording=fastalloc.status().recording)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
