@@ -51,6 +51,7 @@ class ASGIMiddleware:
         self._name = name
         self._names = Names()
         self._serving = False
+        requests.prepare()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):

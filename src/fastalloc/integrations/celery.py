@@ -21,6 +21,7 @@ _running: dict[str, requests.Request] = {}  # by task id; ended requests leave i
 
 def _serving(**_: Any) -> None:
     _running.clear()  # a forked child has none of its parent's
+    requests.prepare()
     profiler.serving()
 
 

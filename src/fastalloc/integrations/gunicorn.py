@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fastalloc
-from fastalloc import profiler
+from fastalloc import profiler, requests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,7 @@ _ended = mmap.mmap(-1, _WORKERS)
 def post_worker_init(worker: Any) -> None:
     """In the worker, the application being loaded: start-up is over."""
     _ended[worker.age % _WORKERS] = 0
+    requests.prepare()
     profiler.serving()
 
 

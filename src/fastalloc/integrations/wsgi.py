@@ -46,6 +46,7 @@ class WSGIMiddleware:
         self._name = name
         self._names = Names()
         self._serving = False
+        requests.prepare()
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         if not self._serving:

@@ -18,6 +18,6 @@ says which. Nothing here raises into the program.
 
 from __future__ import annotations
 
-from fastalloc.requests.request import Request, begin, current, observe
+from fastalloc.requests.request import Request, begin, current, observe, prepare
 
-__all__ = ["Request", "begin", "current", "observe"]
+__all__ = ["Request", "begin", "current", "observe", "prepare"]

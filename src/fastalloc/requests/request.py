@@ -154,8 +154,6 @@ class Request(spans.span):
 
     def _choose(self, reason: str) -> None:
         self.chosen = reason
-        if not _trackers_loaded:
-            _load_trackers()
         for observer in _observers:
             observer.begin(self)
 
@@ -191,13 +189,19 @@ class _Observer:
 
 
 _observers: list[_Observer] = []
-_trackers_loaded = False
+_prepared = False
+
+
+def prepare() -> None:
+    """Load what a closer look needs, outside all requests: at the latest before the first one begins.
+    Integrations call it when the program sets them up. Never raises; tens of milliseconds, once."""
+    global _prepared
+    if not _prepared and _core is not None and _core.is_active():
+        _prepared = True
+        _choosing.call(_load_trackers)
 
 
 def _load_trackers() -> None:
-    """At the first request that is looked at in detail."""
-    global _trackers_loaded
-    _trackers_loaded = True
     from fastalloc import trackers
 
     trackers.install(str(profiler.option("trackers")))
@@ -237,6 +241,8 @@ def begin(
     once the framework knows the route, None before: asked when a tracker wants to know whether to
     look. token: the header that may force a closer look. Costs about 1 us.
     """
+    if not _prepared:
+        prepare()
     request = Request(name)
     request.kind = kind
     request.status = 0

@@ -55,6 +55,7 @@ class Middleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         self._get_response = get_response
+        requests.prepare()
         if iscoroutinefunction(get_response):
             # Django calls hooks that are coroutine functions as they are; others it would send
             # to a thread, away from the request's context.
