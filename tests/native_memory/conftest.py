@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -65,8 +65,8 @@ class NativePrograms(Programs):
         super().__init__(base, allocator)
         self.libraries = {"TEST_CALLS": str(calls), "TEST_SLOTS": str(slots)}
 
-    def environment(self, directory: Path, env: object) -> dict[str, str]:
-        return {**super().environment(directory, env), **self.libraries}  # type: ignore[arg-type]
+    def environment(self, directory: Path, env: Mapping[str, str]) -> dict[str, str]:
+        return {**super().environment(directory, {}), **self.libraries, **env}
 
 
 @pytest.fixture
