@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fastalloc.recording.snapshot import Snapshot
 
 
+# New objects are seen at once, as a rule (native/patches.h); this is for the rest, and other tools.
+NATIVE_LOOK_SECONDS = 10.0
+
 _configured: dict[str, object] = {}
 _config: config.Config | None = None
 _reason = "not started"
@@ -105,6 +108,10 @@ def _start_core(resolved: config.Config) -> None:
         native=resolved.native,
     )
     _serving = False
+    if resolved.native:
+        background.every(NATIVE_LOOK_SECONDS, _core.native_look, "native")
+    else:
+        background.cancel("native")
     spans.watch_switches()
     threads.name_threads()
     dumps.begin(resolved, _program(), status)

@@ -42,6 +42,11 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
     return count;
 }
 
+int stack_has_python_nopy(void)
+{
+    return fake_depth >= 0;
+}
+
 int32_t stack_line_nopy(const struct raw_frame *frame)
 {
     return frame->lasti / 2;

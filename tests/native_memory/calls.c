@@ -93,6 +93,21 @@ void allocate_in_foreign_thread(size_t n, size_t count, void **blocks)
     pthread_join(thread, NULL);
 }
 
+/* The same with the smallest C stack that a thread may have. */
+void allocate_in_small_thread(size_t n)
+{
+    void *block = NULL;
+    struct work work = {n, 1, &block};
+    pthread_t thread;
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    if (pthread_attr_setstacksize(&attributes, 16384) != 0) abort();
+    if (pthread_create(&thread, &attributes, allocate_all, &work) != 0) abort();
+    pthread_join(thread, NULL);
+    pthread_attr_destroy(&attributes);
+    free(block);
+}
+
 /* Blocks of changing sizes, each filled with a mark of its own; returns how many were damaged. */
 static size_t storm_of(uint64_t seed, size_t times)
 {

@@ -39,6 +39,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {  # what it returns, what it takes
     "fail": (None, SIZE, SIZE),
     "churn": (None, SIZE, SIZE),
     "allocate_in_foreign_thread": (None, SIZE, SIZE, BLOCK),
+    "allocate_in_small_thread": (None, SIZE),
     "storm": (SIZE, ctypes.c_uint64, SIZE),
     "storm_in_foreign_threads": (SIZE, INT),
     "next_of": (BLOCK, ctypes.c_char_p),

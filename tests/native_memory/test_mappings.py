@@ -218,7 +218,7 @@ def test_what_is_unmapped_unseen_makes_room_and_is_counted(programs: NativeProgr
         PRELUDE
         + """
 import ctypes
-at = map_pages(30)
+at = map_pages(30, address=0x2000_0000_0000)  # where nobody else maps
 ctypes.CDLL(None).syscall(11, ctypes.c_void_p(at), ctypes.c_size_t(30 * PAGE))  # munmap, past the hooks
 before = mapped_samples(at, at + 30 * PAGE)
 again = map_pages(10, address=at + 10 * PAGE)

@@ -44,16 +44,20 @@ uint64_t sample_due(size_t n)
 
 /* The stack and what to do with it, for samples and events alike. */
 struct stack {
-    struct raw_frame frames[FA_MAX_FRAMES];
+    struct raw_frame *frames;
     int count;
     int cut;
     uint64_t hash;
     fa_scope scope;
 };
 
-static void walk(struct stack *stack)
+/* A thread that Python does not know; it may have a C stack of 16 KiB, too little for `frames`. */
+static const struct stack no_stack = {.count = -1, .scope = FA_SCOPE_UNKNOWN};
+
+static void walk(struct stack *stack, struct raw_frame frames[FA_MAX_FRAMES])
 {
-    stack->count = stack_walk_nopy(stack->frames, (int)fa.max_frames, &stack->hash, &stack->cut);
+    stack->frames = frames;
+    stack->count = stack_walk_nopy(frames, (int)fa.max_frames, &stack->hash, &stack->cut);
     stack->scope = fa_context_scope();
 }
 
@@ -66,19 +70,16 @@ static uint32_t intern(const struct stack *stack)
     return stack_intern(stack->frames, stack->count, stack->hash, stack->cut);
 }
 
-static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, int domain)
+static NOINLINE void record_at(const struct stack *stack, const void *block, uint64_t size, uint64_t weight, int domain)
 {
-    struct stack stack;
-    int saved = errno;
-    walk(&stack);
     usage_refresh(1000000000ull);
     recording_settle(sampler_bytes(fa_tls.slot) > FA_SETTLE_BYTES ? 0 : FA_SETTLE_NS);
     fa_lock();
     struct fa_thread *slot = fa_tls.slot;
     if (active() && slot != &fa_nobody && slot->generation == fa.generation) {
-        scope_catch_up(slot, stack.scope);
+        scope_catch_up(slot, stack->scope);
         uint64_t now = fa_now_ns();
-        uint32_t site = site_intern(intern(&stack), (uint32_t)domain);
+        uint32_t site = site_intern(intern(stack), (uint32_t)domain);
         struct fa_live sample = {
             .size = size,
             .weight = weight,
@@ -102,6 +103,21 @@ static NOINLINE void record(const void *block, uint64_t size, uint64_t weight, i
     }
     fa_unlock();
     climb_look();
+}
+
+static NOINLINE void record_with_stack(const void *block, uint64_t size, uint64_t weight, int domain)
+{
+    struct raw_frame frames[FA_MAX_FRAMES];
+    struct stack stack;
+    walk(&stack, frames);
+    record_at(&stack, block, size, weight, domain);
+}
+
+static void record(const void *block, uint64_t size, uint64_t weight, int domain)
+{
+    int saved = errno;
+    if (stack_has_python_nopy()) record_with_stack(block, size, weight, domain);
+    else record_at(&no_stack, block, size, weight, domain);
     errno = saved;
 }
 
@@ -152,18 +168,30 @@ void sample_uncount(size_t n)
     if ((int64_t)n < 0) sampler_redraw(thread, fa.interval); /* so large that it counted upwards */
 }
 
+static NOINLINE void record_failure_at(const struct stack *stack, size_t n, int domain)
+{
+    usage_refresh(1000000);
+    fa_lock();
+    if (active()) event_write(FA_EVENT_FAILED_ALLOCATION, n, (uint64_t)domain, intern(stack));
+    fa_unlock();
+}
+
+static NOINLINE void record_failure_with_stack(size_t n, int domain)
+{
+    struct raw_frame frames[FA_MAX_FRAMES];
+    struct stack stack;
+    walk(&stack, frames);
+    record_failure_at(&stack, n, domain);
+}
+
 void sample_failed(size_t n, int domain)
 {
     if (domain != FA_DOMAIN_ARENA) sample_uncount(n);
     if (!active() || fa_tls.busy || fa_tls.locked || !fa.header) return;
-    struct stack stack;
     int saved = errno;
     fa_tls.busy = 1;
-    walk(&stack);
-    usage_refresh(1000000);
-    fa_lock();
-    if (active()) event_write(FA_EVENT_FAILED_ALLOCATION, n, (uint64_t)domain, intern(&stack));
-    fa_unlock();
+    if (stack_has_python_nopy()) record_failure_with_stack(n, domain);
+    else record_failure_at(&no_stack, n, domain);
     fa_tls.busy = 0;
     errno = saved;
 }

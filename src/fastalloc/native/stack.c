@@ -18,6 +18,11 @@ static PyThreadState *walkable_state(void)
     return own_thread_state();
 }
 
+int stack_has_python_nopy(void)
+{
+    return walkable_state() != NULL;
+}
+
 int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut)
 {
     PyThreadState *state = walkable_state();

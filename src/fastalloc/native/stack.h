@@ -22,6 +22,9 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
 /* Identity of the running Python context; NULL if there is none. */
 const void *stack_context_nopy(void);
 
+/* Is this a thread that Python knows? */
+int stack_has_python_nopy(void);
+
 int32_t stack_line_nopy(const struct raw_frame *frame);
 
 struct code_names {

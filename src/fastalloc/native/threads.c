@@ -13,6 +13,7 @@
 #include "held.h"
 #include "sampler.h"
 #include "scopes.h"
+#include "stack.h"
 #include "strings.h"
 
 #define THREADS_CAPACITY 512 /* as planned in recording.c */
@@ -105,9 +106,10 @@ static uint32_t name_of(uint32_t tid)
 {
     for (int i = 0; i < NAMED_CAPACITY; i++)
         if (named[i].tid == tid) return named[i].name;
-    char text[17] = {0};
-    if (prctl(PR_GET_NAME, text, 0, 0, 0) != 0) return 0;
-    return thread_name_intern(text, strlen(text));
+    char text[7 + 17] = "native "; /* a thread that Python does not know goes by its name in the kernel */
+    if (prctl(PR_GET_NAME, text + 7, 0, 0, 0) != 0) return 0;
+    const char *name = stack_has_python_nopy() ? text + 7 : text;
+    return thread_name_intern(name, strlen(name));
 }
 
 /* Names with ever new numbers (one executor for each request) would fill the table: from half on,
