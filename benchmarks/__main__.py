@@ -1,15 +1,19 @@
-"""`python -m benchmarks compare | instructions | overheads | report | all`."""
+"""`python -m benchmarks compare | instructions | overheads | growth | report | all`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import compare, instructions, overheads, report
+from benchmarks import compare, growth, instructions, overheads, report
 
 COMMANDS = {
     "compare": (compare.main, "CPU time and memory beside other profilers, interleaved"),
     "instructions": (instructions.main, "instructions added to one allocation and free (valgrind)"),
     "overheads": (overheads.main, "spans, phases, checkpoints, start-up, resident memory, forks"),
+    "growth": (
+        growth.main,
+        "how cost grows: threads, depth, live heap, stacks, spans, hours, sizes",
+    ),
     "report": (report.main, "write docs/benchmarks.md from the results so far"),
 }
 

@@ -6,12 +6,13 @@ import argparse
 import statistics
 from typing import Any
 
-from benchmarks import ratios, results
+from benchmarks import growth, ratios, results
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
 
 Document = dict[str, Any]
 MIB = 1 << 20
+GROWTH = "Plots of the tables below: what grows is on the horizontal axis, logarithmic"
 
 INTRODUCTION = """\
 # Benchmarks
@@ -299,7 +300,12 @@ def page() -> str:
             parts += [whole(counted).markdown()]
     if others:
         parts += ["## Other costs\n", overheads(others).markdown()]
-    parts += [conditions([*compared, *counted, *others])]
+    grown = results.load("growth")
+    if grown:
+        growth.plot(grown, growth.PLOT)
+        parts += ["## How cost grows\n", f"![{GROWTH}](images/{growth.PLOT.name})\n"]
+        parts += [growth.table(axis, grown).markdown() for axis in growth.AXES]
+    parts += [conditions([*compared, *counted, *others, *grown])]
     return "\n".join(parts)
 
 
