@@ -21,7 +21,13 @@ NATIVE = PACKAGE / "native"
 MAY_IMPORT: dict[str, set[str]] = {
     # capture wing
     "_core": set(),
-    "config": set(),
+    "config": {"shared_key"},
+    "shared_key": set(),
+    "control": {"_core", "background"},
+    "kill_switch": {"_core", "background", "breaker", "control", "shared_key"},
+    "overhead": {"_core", "background", "control"},
+    "place": {"_core", "background", "config"},
+    "counters": {"limits"},
     "limits": set(),
     "inactive": set(),
     "housekeeping": set(),
@@ -36,11 +42,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "profiler": {
         "_core",
         "background",
+        "breaker",
         "config",
+        "control",
+        "counters",
         "dumps",
         "exits",
         "housekeeping",
+        "kill_switch",
         "limits",
+        "overhead",
+        "place",
         "spans",
         "status",
         "threads",
@@ -75,10 +87,12 @@ CAPTURE_WING = (
         "tracebacks",
         "trackers",
     ),
+    *("control", "counters", "kill_switch", "overhead", "place", "shared_key"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {
     "integrations": {"asgiref", "celery", "django", "flask", "starlette"},
+    "kill_switch": {"django"},  # inside functions only, as for trackers
     "trackers": {"django", "sqlalchemy"},  # inside functions only, see below
 }
 

@@ -15,6 +15,11 @@ def note_off(uint32_t off):
     fa_note_off(off)
 
 
+def to_file():
+    """What was started in memory goes on in a file. OSError; RuntimeError when nothing is recorded."""
+    _check(fa_to_file())
+
+
 def own_cpu_ns():
     """CPU time spent on recording so far."""
     cdef const fa_header *header = fa_get_header()

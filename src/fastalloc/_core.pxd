@@ -22,6 +22,7 @@ cdef extern from "fastalloc.h":
         uint64_t limit_bytes
         uint32_t limit_of_cgroup
         uint32_t python_version
+        uint32_t in_memory
         const char *oom_events_path
         uint32_t native
 
@@ -92,6 +93,7 @@ cdef extern from "fastalloc.h":
     const fa_header *fa_get_header "fa_header"()
     const char *fa_recording_path()
     void fa_settle()
+    fa_status fa_to_file()
     uint64_t fa_file_bytes()
     fa_status fa_copy_recording(char *to, size_t bytes)
     void fa_thread_totals(uint64_t *count, uint64_t *bytes)

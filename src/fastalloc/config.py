@@ -14,7 +14,8 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 MODES = ("disabled", "standby", "light", "aggressive", "targeted")
 INTERVALS = {
@@ -118,11 +119,28 @@ OPTIONS = (
         "What signs the tokens that force a request to be recorded closely, 16 characters at least. "
         "Without it no header forces anything. Shown nowhere.",
     ),
+    Option(
+        "overhead_percent",
+        "percent",
+        None,
+        "Part of the process's CPU time that taking samples may use, in percent; 0: any. Beyond it "
+        "the interval is widened, then recording switched off. By default 1; 5 in aggressive mode; "
+        "targeted mode has none.",
+    ),
+    Option(
+        "kill_switch_url",
+        "url",
+        "",
+        "A key that switches off all processes that share it, while it is set. "
+        "redis://host/0/key, memcached://host/key or django:cache/key.",
+    ),
+    Option("kill_switch_seconds", "count", 5, "Seconds between two looks at that key; 1 to 3600."),
 )
 AT_ONCE = {"request_percent", "token_secret"}  # configure() changes these while recording
 _BY_NAME = {option.name: option for option in OPTIONS}
 _SCALES = {"aggressive": 4, "targeted": 16}
-_NOT_OPTIONS = {"WERROR"}  # variables of our own build
+_NOT_OPTIONS = {"WERROR", "DISABLED"}  # a variable of our own build; the kill switch
+_NO = ("", "0", "false", "no", "off")
 _BYTE_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -147,14 +165,31 @@ class Config:
     dump_max_bytes: int
     dump_max_ms: int
     token_secret: str
+    overhead_percent: float | None
+    kill_switch_url: str
+    kill_switch_seconds: int
     sources: dict[str, str]
 
     def to_dict(self) -> dict[str, object]:
-        """Options as plain values, in the order of the table; of a secret, whether it is set."""
+        """Options as plain values, in the order of the table; of a secret, whether it is set, and of a
+        URL all but the password."""
+        shown: dict[str, Callable[[Any], object]] = {"secret": bool, "url": without_login}
         return {
-            name: getattr(self, name) if option.kind != "secret" else bool(getattr(self, name))
+            name: shown[option.kind](value) if option.kind in shown else value
             for name, option in _BY_NAME.items()
+            for value in [getattr(self, name)]
         }
+
+
+def is_disabled() -> bool:
+    """FASTALLOC_DISABLED is set: it wins over everything. Whatever does not say no says yes."""
+    return os.environ.get("FASTALLOC_DISABLED", "").strip().lower() not in _NO
+
+
+def without_login(url: str) -> str:
+    """`url` without user and password."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 def default_directory() -> str:
@@ -231,6 +266,8 @@ def _checked(option: Option, value: object) -> object:
         return _trackers(value)
     if option.kind == "percent":
         return _percent(option.name, value)
+    if option.kind == "url":
+        return _checked_url(option.name, value)
     number = _number(option.name, value)
     low, high = {
         "interval_bytes": (1, 1 << 40),
@@ -238,6 +275,7 @@ def _checked(option: Option, value: object) -> object:
         "scale": (1, 64),
         "dump_max_bytes": (64 << 10, 4 << 20),
         "dump_max_ms": (10, 10_000),
+        "kill_switch_seconds": (1, 3600),
     }.get(option.name, (0, 1 << 62))
     if not low <= number <= high:
         raise ConfigError(f"{option.name}: {number} is not between {low} and {high}")
@@ -277,6 +315,19 @@ def _trackers(value: object) -> str:
         wrong = ", ".join(sorted(unknown)) or "nothing"
         raise ConfigError(f"trackers: {wrong} is none of all, none, {', '.join(TRACKERS)}")
     return ",".join(name for name in TRACKERS if name in names)
+
+
+def _checked_url(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name}: {type(value).__name__} is no text")
+    if value:
+        from fastalloc.shared_key import Address
+
+        try:
+            Address(value)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
+    return value
 
 
 def _number(name: str, value: object) -> int:

@@ -11,11 +11,14 @@ import atexit
 import os
 import sys
 
-from fastalloc import config
+from fastalloc import breaker, config
 from fastalloc.status import Status
 
+_DISABLED = "FASTALLOC_DISABLED is set"
+if config.is_disabled():
+    sys.modules.setdefault("fastalloc._core", None)  # type: ignore[arg-type]  # none of us loads it
 try:
-    from fastalloc import _core
+    from fastalloc import _core, control, place
 except ImportError as error:  # not compiled for this interpreter, or a second interpreter in it
     _core = None  # type: ignore[assignment]
     _core_missing = f"the compiled core cannot be loaded ({error})"
@@ -35,12 +38,13 @@ NATIVE_LOOK_SECONDS = 10.0
 
 _configured: dict[str, object] = {}
 _config: config.Config | None = None
-_reason = "not started"
+_reason = _DISABLED if config.is_disabled() else "not started"
 _STOP_SECONDS = 0.5  # that a job of ours may hold up the stop or the exit
 _limit_source = "none"
 _warned = False
 _exit_registered = False
 _serving = False
+_counters_only = False  # nothing can be recorded here
 _when_enabled: tuple[str, int | None] = ("light", None)  # mode, interval
 
 
@@ -52,33 +56,42 @@ def start(mode: str | None = None, **options: object) -> None:
     wrong option. Where recording cannot work it warns once and the app runs on; `status().reason`
     says why. Costs a few milliseconds.
     """
-    global _config, _reason
+    global _config, _counters_only, _reason
     if mode is not None:
         options["mode"] = mode
+    if config.is_disabled():
+        _reason = _DISABLED
+        return
     resolved = config.resolve(options, _configured)
     if _core and _core.is_active():
         return
-    if resolved.mode == "disabled":
-        _reason = "disabled"
+    _reason = "disabled" if resolved.mode == "disabled" else _forbidden(resolved.dir)
+    if _reason:
         return
     reason = _core_missing if _core is None else _core.unsupported()
     if reason is None:
         try:
             _start_core(resolved)
+            _config = resolved
         except Exception as error:  # never into the app, whatever it is
             reason = str(error) or type(error).__name__
+            if _core.is_active():  # not half of it
+                _core.stop()
     if reason:
-        _reason = reason
-        _warn(reason)
-    else:
-        _reason = ""
-        _config = resolved
+        _reason, _counters_only = reason, True
+        _warn(f"not recording: {reason}")
+    elif place.reason():
+        _warn(f"recording in memory only: {place.reason()}")
+
+
+def _forbidden(directory: str) -> str:
+    return control.forbidden(directory) if _core is not None else ""
 
 
 def _start_core(resolved: config.Config) -> None:
     """Recording is on afterwards, or an exception says why not."""
     global _exit_registered, _serving, _limit_source
-    from fastalloc import background, dumps, exits, housekeeping, limits, spans, threads
+    from fastalloc import background, dumps, exits, housekeeping, limits, overhead, spans, threads
 
     limit = limits.find(resolved.memory_limit_bytes)
     group = limits.own_cgroup()
@@ -92,10 +105,9 @@ def _start_core(resolved: config.Config) -> None:
         "cgroup": group.folder,
         "cgroup_id": group.id,
     }
-    config.prepare_directory(resolved.dir)
     background.prepare()
-    _core.start(
-        directory=os.fsencode(resolved.dir),
+    place.start(
+        resolved.dir,
         options=_json(options).encode(),
         mode=resolved.mode,
         interval_bytes=resolved.interval_bytes,
@@ -112,6 +124,13 @@ def _start_core(resolved: config.Config) -> None:
         background.every(NATIVE_LOOK_SECONDS, _core.native_look, "native")
     else:
         background.cancel("native")
+    breaker.listener = _core.note_breaker
+    control.begin(resolved.dir, _switch_off, _switch_on)
+    overhead.begin(resolved.overhead_percent)
+    if resolved.kill_switch_url:
+        from fastalloc import kill_switch
+
+        kill_switch.begin(resolved.kill_switch_url, resolved.kill_switch_seconds)
     spans.watch_switches()
     threads.name_threads()
     dumps.begin(resolved, _program(), status)
@@ -126,6 +145,8 @@ def _json(value: object) -> str:
     """JSON of dicts, texts and integers. The json module would take 3 ms of every start."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_json(str(k))}: {_json(v)}" for k, v in value.items()) + "}"
+    if value is None:
+        return "null"
     if isinstance(value, (int, float)):
         return str(int(value) if isinstance(value, bool) else value)
     text = str(value).encode("utf-8", "replace").decode()
@@ -155,7 +176,7 @@ def _warn(reason: str) -> None:
         _warned = True
         import warnings
 
-        warnings.warn(f"fastalloc is not recording: {reason}", RuntimeWarning, stacklevel=3)
+        warnings.warn(f"fastalloc is {reason}", RuntimeWarning, stacklevel=3)
 
 
 def _at_exit() -> None:
@@ -203,7 +224,13 @@ def status() -> Status:
     """What the recorder does now, in which mode, where its recording is, and if not, why."""
     if _core:
         _core.native_look()
-    return Status(_core.state() if _core else {}, _config, _reason, _limit_source)
+    facts = _core.state() if _core is not None else {}
+    reason = ((control.reason() or place.reason()) if _core is not None else "") or _reason
+    if _counters_only and not facts:
+        from fastalloc import counters
+
+        facts = {**counters.read(), "level": "counters"}
+    return Status(facts, _config, reason, _limit_source)
 
 
 def option(name: str) -> Any:
@@ -226,44 +253,61 @@ def configure(options: Mapping[str, object]) -> None:
     for name in config.AT_ONCE & checked.keys():
         setattr(_config, name, checked[name])
         _config.sources[name] = "configure"
-    if "mode" in checked or "interval_bytes" in checked:
+    if checked.get("mode") == "disabled":
+        disable()
+    elif "mode" in checked or "interval_bytes" in checked:
         mode = str(checked.get("mode", _core.state()["mode"]))
         _switch(mode, checked.get("interval_bytes"))
 
 
-def _switch(mode: str, interval_bytes: object = None) -> None:
+def _switch(mode: str, interval_bytes: object = None, source: str = "configure") -> None:
     assert _config is not None
     interval = interval_bytes if isinstance(interval_bytes, int) else config.INTERVALS[mode]
     _core.set_mode(mode, interval)
     for name, value in (("mode", mode), ("interval_bytes", interval)):
         setattr(_config, name, value)
-        _config.sources[name] = "configure"
+        _config.sources[name] = source
 
 
 def disable() -> None:
     """Switch recording off while the program runs: all hooks go. The recording stays readable, and
     `enable` goes on with it."""
-    global _when_enabled, _reason
     if _core is not None and _config is not None and _core.is_active():
-        state = _core.state()
+        control.hold("program")
+
+
+def _switch_off() -> None:
+    """For control.py: the hooks go."""
+    global _when_enabled
+    state = _core.state()
+    if state["state"] == "running":
         _when_enabled = (state["mode"], state["interval_bytes"])
-        _switch("disabled", state["interval_bytes"])
-        _reason = "disabled"
+        _switch("disabled", state["interval_bytes"], "control")
 
 
 def enable(mode: str | None = None) -> None:
     """Switch recording on again after `disable` (in `mode`, by default the one it was in), or start.
 
-    What was alive before is not known any more: the live heap begins empty.
+    What was alive before is not known any more: the live heap begins empty. It stays off while the file
+    `disabled` or the shared key of `kill_switch_url` says so. Raises ConfigError for a wrong mode.
     """
-    global _reason
+    if mode is not None:
+        config.check({"mode": mode})
     if _core is None or _config is None or _core.state().get("state") != "running":
         start(mode)
     elif not _core.is_active():
-        was, interval = _when_enabled
-        wanted = str(config.check({"mode": mode or was})["mode"])
-        _switch(wanted, interval if wanted == was else None)
-        _reason = ""
+        control.release(*control.UNTIL_ENABLED, mode=mode)
+
+
+def _switch_on(mode: str | None) -> None:
+    """For control.py: recording goes on, in `mode` or in the one it was in."""
+    if _core.state().get("state") != "running":
+        start(mode)
+        return
+    was, interval = _when_enabled
+    wanted = mode or was
+    if not _core.is_active() or wanted != _core.state()["mode"]:
+        _switch(wanted, interval if wanted == was else None, "control")
 
 
 def serving() -> None:
@@ -289,7 +333,7 @@ def snapshot() -> Snapshot:
     """A consistent copy of this process's recording, in memory. RuntimeError when nothing was ever
     recorded. Needs numpy. A few milliseconds."""
     _require_recording()
-    path = _core.state()["recording"]
+    path = _core.state()["recording"] or "(in memory)"
     if not _core.is_active():
         return read(path)
     from fastalloc.recording.reader import read_copy
@@ -311,7 +355,7 @@ def write_dump(reason: str = "manual") -> str:
 
 
 def _require_recording() -> None:
-    if _core is None or not _core.state().get("recording"):
+    if _core is None or not (_core.is_active() or _core.state().get("recording")):
         raise RuntimeError(f"nothing is recorded ({_reason}); call fastalloc.start() first")
 
 
@@ -328,7 +372,7 @@ def autostart() -> None:
         start()
     except Exception as error:
         _reason = str(error) or type(error).__name__
-        _warn(_reason)
+        _warn(f"not recording: {_reason}")
 
 
 def _is_own_command() -> bool:

@@ -19,7 +19,10 @@ class Status:
     process's recording, "" before the first start. interval_bytes, samples, live_bytes, rss_bytes,
     cgroup_bytes, limit_bytes: int. limit_source: where the limit was found. free_design: "divert" or
     "filter". native: bool, malloc and mmap are hooked too; native_reason: why not, though asked for;
-    native_slots: how many addresses of theirs in loaded objects lead to us. options, sources: each option's value, and where it came from. breakers: list of dicts,
+    native_slots: how many addresses of theirs in loaded objects lead to us. own_cpu_ns: int, CPU time
+    that samples have taken; own_cpu_millionths: as a part of the process's, when last compared. level:
+    "full"; "memory", the recording is in memory only; "counters", only what the kernel counts is known;
+    or "off" (docs/safety.md). options, sources: each option's value, and where it came from. breakers: list of dicts,
     the circuit breaker of each layer that has run: layer, state ("closed", "open", "half-open"),
     failures in a row, last_error.
     """
@@ -42,22 +45,29 @@ class Status:
     native = False
     native_reason = ""
     native_slots = 0
+    own_cpu_ns = 0
+    own_cpu_millionths = 0
+    level = "off"
 
     def __init__(
         self,
-        core_state: Mapping[str, object],
+        facts: Mapping[str, object],
         config: Config | None,
         reason: str,
         limit_source: str,
     ) -> None:
-        self.__dict__.update(core_state)
+        self.__dict__.update(facts)
         self.options: dict[str, object] = config.to_dict() if config else {}
         self.sources: dict[str, str] = dict(config.sources) if config else {}
         self.breakers = [each.to_dict() for each in breaker.breakers()]
         self.limit_source = limit_source
+        if self.active:
+            self.level = "full" if self.recording else "memory"
         if not self.active:
             self.reason = reason or "switched off by the control word of the recording"
             self.mode = "disabled"
+        elif self.level == "memory":
+            self.reason = reason
         elif self.hooks_displaced:
             self.reason = "another tool removed the hooks: frees are not seen any more"
 

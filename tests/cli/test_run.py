@@ -134,7 +134,7 @@ def test_where_it_cannot_record_the_program_runs_all_the_same(cwd: Path) -> None
     done = fastalloc_run("--dir", str(cwd / "in-the-way" / "x"), "show.py", cwd=cwd)
     assert done.returncode == 0
     assert json.loads(done.stdout)["name"] == "__main__"
-    assert "fastalloc: not recording: " in done.stderr
+    assert "fastalloc: recording in memory only: " in done.stderr
 
 
 def test_one_that_is_started_by_the_environment_is_recorded_once(cwd: Path) -> None:

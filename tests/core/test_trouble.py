@@ -1,4 +1,4 @@
-"""Where recording cannot work, the recorder says so once, and the program runs on."""
+"""Where recording cannot work, or in memory only, the recorder says so once, and the program runs on."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def start_in_vain(**options):
     status = fastalloc.status()
     assert work() == 499_500
     fastalloc.stop()
-    answer(active=status.active, reason=status.reason, warned=[str(w.message) for w in caught])
+    answer(active=status.active, reason=status.reason, warned=[str(w.message) for w in caught],
+           level=status.level, rss=status.rss_bytes, recording=status.recording)
 """
 
 
 def check(answer: dict, *words: str) -> None:
-    assert not answer["active"]
-    assert len(answer["warned"]) == 1
+    """It recorded in memory only, and said why."""
+    assert answer["active"] and answer["level"] == "memory" and answer["recording"] == ""
+    assert len(answer["warned"]) == 1 and "in memory only" in answer["warned"][0]
     for word in words:
         assert word in answer["reason"] and word in answer["warned"][0]
 
@@ -72,7 +74,9 @@ def test_a_folder_that_cannot_be_written_warns_once(programs: Programs) -> None:
         os.chown(folder, 65534, 65534)
         programs.base.chmod(0o755)
         become_ordinary = (
-            "import difflib, encodings.ascii, resource, stat\nos.setgid(65534); os.setuid(65534)\n"
+            "import difflib, encodings.ascii, resource, stat\n"
+            "fastalloc.start(); fastalloc.stop()\n"  # loads what that user may not read
+            "os.setgid(65534); os.setuid(65534)\n"
         )
     folder.chmod(0o500)
     done = programs.run(PRELUDE + become_ordinary + f"start_in_vain(dir={str(folder)!r})")
@@ -139,6 +143,7 @@ start_in_vain()
 """
     )
     assert not done.answer["active"] and done.answer["reason"]
+    assert done.answer["level"] == "counters" and done.answer["rss"] > 1 << 20
     assert done.recordings == []
 
 

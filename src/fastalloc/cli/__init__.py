@@ -14,7 +14,20 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
-from fastalloc.cli import demo, dump, export, flamegraph, info, post_mortem, run, status, token, top
+from fastalloc.cli import (
+    demo,
+    disable,
+    dump,
+    enable,
+    export,
+    flamegraph,
+    info,
+    post_mortem,
+    run,
+    status,
+    token,
+    top,
+)
 from fastalloc.cli.errors import CommandError
 from fastalloc.recording.errors import RecordingError
 
@@ -37,6 +50,8 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "flamegraph": flamegraph,
     "token": token,
+    "disable": disable,
+    "enable": enable,
     "demo": demo,
 }
 

@@ -23,7 +23,9 @@ from typing import Any
 
 from fastalloc.config import MODES, OPTIONS
 
-_OPTIONS = [option for option in OPTIONS if option.kind != "secret"]  # `ps` shows arguments
+_OPTIONS = [
+    option for option in OPTIONS if option.kind not in ("secret", "url")
+]  # `ps` shows arguments
 METAVARS = {"percent": "PERCENT", "bytes": "BYTES", "count": "COUNT", "directory": "DIR"}
 
 
@@ -103,7 +105,8 @@ def _start(args: argparse.Namespace) -> str | None:
         args.parser.error(str(error))
     status = fastalloc.status()
     if not status.recording:
-        sys.stderr.write(f"fastalloc: not recording: {status.reason}\n")
+        what = "recording in memory only" if status.active else "not recording"
+        sys.stderr.write(f"fastalloc: {what}: {status.reason}\n")
         return None
     return str(status.recording)
 

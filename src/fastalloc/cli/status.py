@@ -1,6 +1,7 @@
 """Which processes are recorded, and how they stand.
 
-Lists every recording in the folder, those of ended processes too, or only those of one process.
+Lists every recording in the folder, those of ended processes too, or only those of one process. Of one
+process, it also says how the safety mechanisms stand.
 """
 
 from __future__ import annotations
@@ -38,15 +39,19 @@ def run(args: argparse.Namespace) -> int:
         output.print_json({"directory": str(directory), "recordings": rows})
     else:
         _print(directory, rows)
+        if args.pid is not None:
+            _print_safety([row for row in rows if "error" not in row][-1:])
     return 0
 
 
 def _describe(path: Path) -> dict[str, Any]:
+    from fastalloc.analysis.safety import mechanisms
     from fastalloc.recording.errors import RecordingError
     from fastalloc.recording.reader import read
 
     try:
-        return output.describe_process(read(path))
+        snapshot = read(path)
+        return output.describe_process(snapshot) | {"safety": mechanisms(snapshot)}
     except RecordingError as error:
         return {"path": str(path), "error": str(error)}
 
@@ -78,3 +83,30 @@ def _print(directory: Path, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if "error" in row:
             console.print(f"unreadable: {row['error']}", style="yellow")
+        elif row["state"] == "running" and row["safety"]["off"]:
+            reason = row["safety"]["off_reason"]
+            console.print(f"{row['pid']} is switched off: {reason}", style="yellow")
+
+
+def _print_safety(rows: list[dict[str, Any]]) -> None:
+    """The mechanisms of the newest recording."""
+    console = output.make_console()
+    for row in rows:
+        safety, guard = row["safety"], row["safety"]["guard"]
+        budget = safety["overhead_percent"]
+        widened = safety["interval_bytes"] != safety["asked_interval_bytes"]
+        asked = output.format_bytes(safety["asked_interval_bytes"])
+        facts = {
+            "kill switch": f"off: {safety['off_reason']}" if safety["off"] else "on",
+            "shared key": safety["kill_switch_url"] or "none",
+            "interval": output.format_bytes(safety["interval_bytes"])
+            + (f", asked for {asked}" if widened else ""),
+            "own CPU time": f"{safety['own_cpu_percent']:.3f} % of the process's"
+            + (f", budget {budget:g} %" if isinstance(budget, (int, float)) else ""),
+            "guard": f"{guard['state']}, tripped {guard['trips']} times"
+            + (f", at {guard['percent']} % of the limit" if guard["percent"] else ""),
+            "layers switched off": ", ".join(safety["breakers_open"]) or "none",
+        }
+        console.print()
+        for name, value in facts.items():
+            console.print(f"{name + ':':<21} {value}")

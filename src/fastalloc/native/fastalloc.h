@@ -30,6 +30,7 @@ struct fa_config {
     uint64_t limit_bytes;
     uint32_t limit_of_cgroup; /* the limit is this cgroup's, so its usage counts, not RSS */
     uint32_t python_version; /* PY_VERSION_HEX */
+    uint32_t in_memory; /* no file: the directory cannot be written */
     const char *oom_events_path; /* where the process's own cgroup counts kills; "" or NULL: none */
     uint32_t native; /* malloc and mmap of other objects, too */
 };
@@ -93,6 +94,7 @@ int fa_watcher_restart(void);
 const struct fa_header *fa_header(void); /* NULL before the first start */
 const char *fa_recording_path(void); /* "": there is no file */
 void fa_settle(void); /* a forked child gets its file now, not only when it has lived a while */
+fa_status fa_to_file(void); /* what was started in memory goes on in a file */
 uint64_t fa_file_bytes(void);
 /* A consistent copy into `to` (fa_file_bytes() long, zeroed). About 0.1 ms. */
 fa_status fa_copy_recording(char *to, size_t bytes);

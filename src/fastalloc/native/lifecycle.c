@@ -5,6 +5,7 @@
 #include "hooks.h"
 #include "labels.h"
 #include "live.h"
+#include "own_cpu.h"
 #include "mappings.h"
 #include "patches.h"
 #include "recorder.h"
@@ -130,7 +131,7 @@ static void after_fork_in_child(void)
 
 static fa_status forget_recording(fa_status status)
 {
-    unlink(fa.path);
+    if (fa.path[0]) unlink(fa.path);
     recording_detach();
     fa_unlock();
     return status;
@@ -171,6 +172,7 @@ fa_status fa_start(const struct fa_config *config)
     event_write(FA_EVENT_START, config->mode, config->interval_bytes, 0);
     fa_unlock();
 
+    own_cpu_calibrate();
     usage_open(config->cgroup_usage_path, (int)config->limit_of_cgroup);
     usage_refresh(0);
     thread_slot();

@@ -12,6 +12,9 @@
 #define FA_OWN_CPU_EVERY 16u /* a power of two */
 
 extern uint32_t own_cpu_passes HIDDEN;
+extern uint64_t own_cpu_clock_ns HIDDEN; /* what reading the clock adds to a measurement */
+
+void own_cpu_calibrate(void); /* some microseconds */
 
 static inline uint64_t own_cpu_now_ns(void)
 {
@@ -31,8 +34,10 @@ static inline uint64_t own_cpu_begin(void)
 
 static inline void own_cpu_end(uint64_t begun_ns)
 {
-    if (UNLIKELY(begun_ns) && fa.header)
-        __atomic_fetch_add(&fa.header->own_cpu_ns, (own_cpu_now_ns() - begun_ns) * FA_OWN_CPU_EVERY, __ATOMIC_RELAXED);
+    if (LIKELY(!begun_ns) || !fa.header) return;
+    uint64_t ns = own_cpu_now_ns() - begun_ns;
+    ns -= ns < own_cpu_clock_ns ? ns : own_cpu_clock_ns;
+    __atomic_fetch_add(&fa.header->own_cpu_ns, ns * FA_OWN_CPU_EVERY, __ATOMIC_RELAXED);
 }
 
 #endif

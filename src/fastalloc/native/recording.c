@@ -198,25 +198,26 @@ fa_status recording_create(const struct fa_config *config)
     first.start_time_ns = clock_ns(CLOCK_REALTIME);
     first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
     name_file(first.start_time_ns);
-    int fd = open_file(first.file_bytes);
-    if (fd < 0) return FA_ERROR_SYSTEM;
+    int fd = config->in_memory ? -1 : open_file(first.file_bytes);
+    if (fd < 0 && !config->in_memory) return FA_ERROR_SYSTEM;
 
     /* Reuse the range of an earlier recording where it is large enough (law 3). */
     void *where = NULL;
-    int flags = MAP_SHARED;
+    int flags = config->in_memory ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
     if (fa.header && fa.mapped_bytes >= first.file_bytes) {
         where = fa.header;
         flags |= MAP_FIXED;
     }
     void *memory = mmap(where, first.file_bytes, PROT_READ | PROT_WRITE, flags, fd, 0);
     int error = errno;
-    close(fd);
+    if (fd >= 0) close(fd);
     if (memory == MAP_FAILED) {
-        unlink(fa.path);
+        if (fd >= 0) unlink(fa.path);
         errno = error;
         return recording_fail("mapping the recording");
     }
     if (memory != fa.header) fa.mapped_bytes = first.file_bytes;
+    if (config->in_memory) fa.path[0] = 0;
 
     memcpy(first.magic, FA_MAGIC, 8);
     first.layout_version = FA_LAYOUT_VERSION;
@@ -348,6 +349,42 @@ int recording_settled(void)
     return !__atomic_load_n(&unsettled_since_ns, __ATOMIC_RELAXED);
 }
 
+/* Lock held. From anonymous memory into a new file; errno if that fails. */
+static int move_to_file(void)
+{
+    uint64_t bytes = fa.header->file_bytes;
+    fa.header->oom_kills_at_start = oom_kills_now();
+    name_file(clock_ns(CLOCK_REALTIME));
+    int fd = open_file(bytes);
+    void *file = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    int failed = file == MAP_FAILED, error = errno;
+    if (!failed) {
+        /* What other threads count into their slots between the copy and the switch is lost;
+         * all else waits for the lock. */
+        recording_copy_used(file, fa.header);
+        munmap(file, bytes);
+        if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+            fa.active = 0;
+    } else {
+        if (fd >= 0) unlink(fa.path);
+        fa.path[0] = 0;
+    }
+    if (fd >= 0) close(fd);
+    errno = error;
+    return failed ? -1 : 0;
+}
+
+fa_status fa_to_file(void)
+{
+    if (!fa.header || !fa_is_active()) return FA_ERROR_STOPPED;
+    recording_settle(0);
+    fa_status status = FA_OK;
+    fa_lock();
+    if (!fa.path[0] && move_to_file() != 0) status = FA_ERROR_SYSTEM;
+    fa_unlock();
+    return status;
+}
+
 void recording_settle(uint64_t after_ns)
 {
     if (LIKELY(!unsettled_since_ns)) return;
@@ -355,23 +392,7 @@ void recording_settle(uint64_t after_ns)
     int saved = errno;
     fa_lock();
     if (unsettled_since_ns) {
-        uint64_t bytes = fa.header->file_bytes;
-        fa.header->oom_kills_at_start = oom_kills_now();
-        name_file(clock_ns(CLOCK_REALTIME));
-        int fd = open_file(bytes);
-        void *file = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        if (file != MAP_FAILED) {
-            /* What other threads count into their slots between the copy and the switch is lost;
-             * all else waits for the lock. */
-            recording_copy_used(file, fa.header);
-            munmap(file, bytes);
-            if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
-                fa.active = 0;
-        } else {
-            fa.path[0] = 0;
-            fa_lose(FA_LOSS_FORK); /* goes on in memory: readable from inside only */
-        }
-        if (fd >= 0) close(fd);
+        if (move_to_file() != 0) fa_lose(FA_LOSS_FORK); /* goes on in memory: readable from inside only */
         unsettled_since_ns = 0;
     }
     fa_unlock();

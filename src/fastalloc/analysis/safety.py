@@ -1,0 +1,85 @@
+"""How the safety mechanisms of a process stand, as far as its recording tells from outside.
+
+What only the process itself knows (each breaker's failures, the level) is in `fastalloc.status()` and
+in dumps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastalloc.recording.layout import Control, Guard, Off
+
+if TYPE_CHECKING:
+    from fastalloc.recording.snapshot import Snapshot
+
+FILE_NAME = "disabled"
+OFF = {
+    Off.PROGRAM: "the program called fastalloc.disable()",
+    Off.CONTROL: "`fastalloc disable`; switch on with `fastalloc enable`",
+    Off.FILE: "the file `disabled` in the folder; remove it to go on",
+    Off.KEY: "the shared key of kill_switch_url; unset it to go on",
+    Off.OVERHEAD: "recording took more CPU time than overhead_percent; `fastalloc enable` to go on",
+}
+
+
+def mechanisms(snapshot: Snapshot) -> dict[str, Any]:
+    """The mechanisms as plain values, fit for JSON.
+
+    off, off_reason: why recording is off, "" if it is not. control: the control word. file: whether the
+    folder has the file `disabled`. kill_switch_url: "" if none. interval_bytes: now, and
+    asked_interval_bytes as it was asked for. own_cpu_percent: of the process's CPU time, when last compared;
+    overhead_percent: its budget, None where it depends on the mode. breakers_open: layers that are
+    switched off. guard: state, trips, percent and summary_percent.
+    """
+    header = snapshot.header
+    given = snapshot.options.get("options")
+    options = given if isinstance(given, dict) else {}
+    off = header["off"]
+    return {
+        "off": Off(off).name.lower() if off in OFF else "",
+        "off_reason": OFF.get(Off(off), "") if off in OFF else "",
+        "control": _control(header["control"]),
+        "file": (Path(snapshot.path).parent / FILE_NAME).exists(),
+        "kill_switch_url": str(options.get("kill_switch_url", "")),
+        "interval_bytes": snapshot.interval_bytes,
+        "asked_interval_bytes": _asked_interval(snapshot, options),
+        "own_cpu_percent": header["own_cpu_millionths"] / 10_000,
+        "overhead_percent": options.get("overhead_percent"),
+        "breakers_open": _open_breakers(snapshot),
+        "guard": {
+            "state": Guard(header["guard_state"]).name.lower()
+            if header["guard_state"] < len(Guard)
+            else "unknown",
+            "trips": header["guard_trips"],
+            "percent": header["guard_percent"],
+            "summary_percent": header["summary_percent"],
+        },
+    }
+
+
+def _control(word: int) -> str:
+    if word in (Control.RUN, Control.DISABLE):
+        return Control(word).name.lower()
+    return "enable"
+
+
+def _asked_interval(snapshot: Snapshot, options: dict[str, Any]) -> int:
+    """By the newest event that tells of one; else as the options at the start say."""
+    events = snapshot.events
+    asked = events[events["kind"] == "interval"]
+    if len(asked):
+        return int(asked["b"][-1])
+    given = options.get("interval_bytes")
+    return given if isinstance(given, int) else snapshot.interval_bytes
+
+
+def _open_breakers(snapshot: Snapshot) -> list[str]:
+    """Layers whose newest event says that they were switched off."""
+    events = snapshot.events
+    states = {
+        str(event["span_name"]): int(event["a"]) == 1
+        for event in events[events["kind"] == "breaker"]
+    }
+    return sorted(layer for layer, is_open in states.items() if is_open)

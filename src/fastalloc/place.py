@@ -1,0 +1,52 @@
+"""Where the recording lies: in a file; or, where there can be none, in memory until there can.
+
+A full or read-only disk, or a folder that is not ours, costs what survives the process, not what
+the process can tell about itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastalloc import _core, background, config
+
+RETRY_SECONDS = 60.0
+JOB = "recording to file"
+
+_directory = ""
+_reason = ""
+
+
+def start(directory: str, **arguments: object) -> None:
+    """`_core.start(**arguments)`, in `directory` if that works. OSError and the like: not even in
+    memory."""
+    global _directory, _reason
+    _directory, _reason = directory, ""
+    arguments["directory"] = os.fsencode(directory)
+    try:
+        config.prepare_directory(directory)
+        _core.start(**arguments)  # type: ignore[arg-type]
+        return
+    except (OSError, config.ConfigError) as error:
+        why = str(error) or type(error).__name__
+    _core.start(in_memory=True, **arguments)  # type: ignore[arg-type]
+    _reason = why
+    background.every(RETRY_SECONDS, to_file, JOB)
+
+
+def reason() -> str:
+    """Why the recording lies in memory only; "" if it has a file."""
+    return _reason
+
+
+def to_file() -> None:
+    """Try again. In the watcher's thread; writes the whole recording if it works."""
+    global _reason
+    try:
+        config.prepare_directory(_directory)
+        _core.to_file()
+    except (OSError, config.ConfigError) as error:
+        _reason = str(error) or type(error).__name__
+    else:
+        _reason = ""
+        background.cancel(JOB)
