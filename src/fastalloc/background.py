@@ -98,7 +98,7 @@ def _work(reasons: int) -> float:
         return 0.1
     _running = True
     try:
-        for bit, reason in enumerate(REASONS, 1):
+        for bit, reason in enumerate(REASONS):
             if reasons >> bit & 1:
                 for handler in tuple(_handlers[reason]):
                     Breaker(f"on {reason}").call(handler)

@@ -75,6 +75,21 @@ answer(before=before, ran=ran, soon=soon, other=other, cancelled=cancelled, aliv
     }
 
 
+def test_each_reason_calls_its_own_handlers(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+calls = []
+for reason in background.REASONS:
+    background.on(reason, lambda reason=reason: calls.append(reason))
+for bit in range(len(background.REASONS)): background._work(1 << bit)
+answer(calls=calls, reasons=background.REASONS)
+"""
+    )
+    assert done.answer["calls"] == done.answer["reasons"]
+    assert done.answer["reasons"][:3] == ["timer", "control", "dump"]
+
+
 def test_no_job_runs_while_recording_is_switched_off_unless_it_asks_to(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
