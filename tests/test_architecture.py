@@ -26,11 +26,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "control": {"_core", "background"},
     "kill_switch": {"_core", "background", "breaker", "control", "shared_key"},
     "overhead": {"_core", "background", "control"},
-    "place": {"_core", "background", "config"},
+    "place": {"_core", "background", "config", "housekeeping"},
     "counters": {"limits"},
     "limits": set(),
     "inactive": set(),
-    "housekeeping": set(),
+    "housekeeping": {"config"},
     "dumps": {"_core", "breaker", "config", "status"},
     "breaker": set(),
     "background": {"_core", "breaker"},
@@ -68,7 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": {"_core", "breaker", "dumps", "inactive", "requests"},
     "integrations": {"", "profiler", "requests", "tracebacks"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
-    "cli": {"", "analysis", "config", "demo", "export", "recording", "tokens"},
+    "cli": {"", "analysis", "config", "demo", "export", "housekeeping", "recording", "tokens"},
     "__main__": {"cli"},
 }
 # Only inside a function, when used, or for types: reading has no part in what recording costs.

@@ -24,6 +24,7 @@ cdef extern from "fastalloc.h":
         uint32_t python_version
         uint32_t in_memory
         const char *oom_events_path
+        uint64_t keep_free_bytes
         uint32_t native
 
     struct fa_header:

@@ -26,6 +26,7 @@ def start(
     limit_bytes: int,
     limit_of_cgroup: bool,
     oom_events_path: bytes,
+    keep_free_bytes: int,
     native: bool = False,
     in_memory: bool = False,
 ) -> None: ...

@@ -46,7 +46,7 @@ def unsupported():
 
 def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, uint32_t max_frames,
           uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes, bint limit_of_cgroup,
-          bytes oom_events_path, bint native=False, bint in_memory=False):
+          bytes oom_events_path, uint64_t keep_free_bytes, bint native=False, bint in_memory=False):
     """Create a recording and hook the allocators. OSError, RuntimeError, ValueError."""
     cdef fa_config config
     config.directory = directory
@@ -60,6 +60,7 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
     config.limit_of_cgroup = limit_of_cgroup
     config.python_version = sys.hexversion
     config.oom_events_path = oom_events_path
+    config.keep_free_bytes = keep_free_bytes
     config.native = native
     config.in_memory = in_memory
     _check(fa_start(&config))

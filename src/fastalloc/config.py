@@ -64,6 +64,27 @@ OPTIONS = (
         "service's own memory). Created with mode 0700. By default /var/tmp/fastalloc-<uid>.",
     ),
     Option(
+        "keep_bytes",
+        "bytes",
+        1 << 30,
+        "Disk space for the recordings and dumps of ended processes. Beyond it the oldest are "
+        "deleted; 0: no bound.",
+    ),
+    Option(
+        "keep_count",
+        "count",
+        100,
+        "How many recordings and dumps of ended processes are kept; 0: no bound.",
+    ),
+    Option("keep_days", "count", 14, "How many days they are kept; 0: no bound."),
+    Option(
+        "keep_free_bytes",
+        "bytes",
+        128 << 20,
+        "Disk space that is left free. Below it the oldest are deleted, and if that is not enough "
+        "the recording lies in memory; 0: no bound.",
+    ),
+    Option(
         "memory_limit_bytes",
         "bytes",
         0,
@@ -160,6 +181,10 @@ class Config:
     native: bool
     dir: str
     memory_limit_bytes: int
+    keep_bytes: int
+    keep_count: int
+    keep_days: int
+    keep_free_bytes: int
     scale: int
     trackers: str
     dump_max_bytes: int

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from fastalloc import _core, background, config
+from fastalloc import _core, background, config, housekeeping
 
+RECORDING_BYTES = 5 << 20  # of disk, for each step of `scale`
 RETRY_SECONDS = 60.0
 JOB = "recording to file"
 
@@ -17,7 +18,7 @@ _directory = ""
 _reason = ""
 
 
-def start(directory: str, **arguments: object) -> None:
+def start(directory: str, caps: housekeeping.Caps, **arguments: object) -> None:
     """`_core.start(**arguments)`, in `directory` if that works. OSError and the like: not even in
     memory."""
     global _directory, _reason
@@ -25,6 +26,7 @@ def start(directory: str, **arguments: object) -> None:
     arguments["directory"] = os.fsencode(directory)
     try:
         config.prepare_directory(directory)
+        housekeeping.make_room(directory, caps, RECORDING_BYTES * int(str(arguments["scale"])))
         _core.start(**arguments)  # type: ignore[arg-type]
         return
     except (OSError, config.ConfigError) as error:

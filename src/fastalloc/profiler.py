@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from fastalloc.housekeeping import Caps
     from fastalloc.recording.snapshot import Snapshot
 
 
@@ -105,9 +106,11 @@ def _start_core(resolved: config.Config) -> None:
         "cgroup": group.folder,
         "cgroup_id": group.id,
     }
+    caps = housekeeping.caps_of(resolved)
     background.prepare()
     place.start(
         resolved.dir,
+        caps,
         options=_json(options).encode(),
         mode=resolved.mode,
         interval_bytes=resolved.interval_bytes,
@@ -118,6 +121,7 @@ def _start_core(resolved: config.Config) -> None:
         limit_of_cgroup=limit.of_cgroup,
         oom_events_path=os.fsencode(group.oom_events_path),
         native=resolved.native,
+        keep_free_bytes=resolved.keep_free_bytes,
     )
     _serving = False
     if resolved.native:
@@ -135,10 +139,21 @@ def _start_core(resolved: config.Config) -> None:
     threads.name_threads()
     dumps.begin(resolved, _program(), status)
     exits.watch_children()
-    housekeeping.remove_old_recordings(resolved.dir)
+    _keep_house(resolved.dir, caps)
     if not _exit_registered:
         atexit.register(_at_exit)
         _exit_registered = True
+
+
+def _keep_house(directory: str, caps: Caps) -> None:
+    """Have the folder kept within its bounds: soon, and then every ten minutes."""
+    from fastalloc import background, housekeeping
+
+    def job() -> None:
+        background.every(housekeeping.EVERY_SECONDS, job, "housekeeping", while_disabled=True)
+        housekeeping.prune(directory, caps)
+
+    background.every(housekeeping.FIRST_AFTER_SECONDS, job, "housekeeping", while_disabled=True)
 
 
 def _json(value: object) -> str:

@@ -31,6 +31,7 @@ struct fa_config {
     uint32_t limit_of_cgroup; /* the limit is this cgroup's, so its usage counts, not RSS */
     uint32_t python_version; /* PY_VERSION_HEX */
     uint32_t in_memory; /* no file: the directory cannot be written */
+    uint64_t keep_free_bytes; /* of the disk; no file is made that would leave less. 0: no floor */
     const char *oom_events_path; /* where the process's own cgroup counts kills; "" or NULL: none */
     uint32_t native; /* malloc and mmap of other objects, too */
 };

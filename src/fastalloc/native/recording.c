@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -154,6 +155,16 @@ static void lock_file(int fd)
     (void)fcntl(fd, F_OFD_SETLK, &whole);
 }
 
+static uint64_t keep_free_bytes;
+
+/* Whether the disk has room for so many bytes and the floor besides. Async-signal-safe. */
+static int has_room(int fd, uint64_t bytes)
+{
+    struct statfs disk;
+    if (!keep_free_bytes || fstatfs(fd, &disk) != 0) return 1;
+    return (uint64_t)disk.f_bavail * (uint64_t)disk.f_bsize >= bytes + keep_free_bytes;
+}
+
 /* Opens a new file of our own, never one that somebody put there, and reserves its space: a
  * full disk shows here, not as SIGBUS inside a hook. Async-signal-safe. */
 static int open_file(uint64_t bytes)
@@ -163,9 +174,11 @@ static int open_file(uint64_t bytes)
         failed_step = "creating the recording";
         return -1;
     }
-    int error = posix_fallocate(fd, 0, (off_t)bytes);
+    int room = has_room(fd, bytes);
+    int error = room ? posix_fallocate(fd, 0, (off_t)bytes) : ENOSPC;
     if (error) {
-        failed_step = "reserving disk space for the recording";
+        failed_step = room ? "reserving disk space for the recording"
+                           : "leaving keep_free_bytes of the disk free";
         close(fd);
         unlink(fa.path);
         errno = error;
@@ -195,6 +208,7 @@ fa_status recording_create(const struct fa_config *config)
     first.file_bytes = lay_out(first.regions, config->scale);
 
     strcpy(fa.directory, config->directory);
+    keep_free_bytes = config->keep_free_bytes;
     first.start_time_ns = clock_ns(CLOCK_REALTIME);
     first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
     name_file(first.start_time_ns);

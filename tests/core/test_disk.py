@@ -1,0 +1,103 @@
+"""A disk that is full, read-only or gone costs the recording, never the program."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastalloc
+from tests.core.programs import Programs
+
+WORK = """
+import fastalloc, json, os, shutil, sys, warnings
+warnings.simplefilter("ignore")
+fastalloc.start(keep_free_bytes=KEEP)
+def work():
+    kept = []
+    for n in range(300):
+        with fastalloc.span("GET /orders/"):
+            kept.append([bytes(1000) for _ in range(200)])
+            fastalloc.checkpoint("half")
+        if n == 100: DURING
+    return sum(map(len, kept))
+assert work() == 60_000
+print(json.dumps({"reason": fastalloc.status().reason, "samples": fastalloc.status().samples}))
+"""
+
+
+def run(programs: Programs, folder: Path, keep: int = 0, during: str = "pass") -> Any:
+    source = WORK.replace("KEEP", str(keep)).replace("DURING", during)
+    return programs.run(source, env={"FASTALLOC_DIR": str(folder)})
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "none", str(folder)]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("nothing may be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_on_a_full_disk_the_recording_lies_in_memory_and_status_says_why(
+    programs: Programs, small_disk: Path
+) -> None:
+    done = run(programs, small_disk)
+    assert "No space left" in done.answer["reason"]
+    assert done.answer["samples"] > 0
+    assert list(small_disk.iterdir()) == []
+
+
+def test_below_the_floor_the_recording_lies_in_memory(programs: Programs, tmp_path: Path) -> None:
+    done = run(programs, tmp_path / "recordings", keep=1 << 50)
+    assert "leaving keep_free_bytes of the disk free" in done.answer["reason"]
+    assert list((tmp_path / "recordings").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_later_costs_nothing(programs: Programs, small_disk: Path) -> None:
+    # The space was reserved at the start: 16 MiB hold a recording, and then nothing more.
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    fill = (
+        'exec(\'try: open(os.path.dirname(fastalloc.status().recording) + "/fill", "wb")'
+        '.write(bytes(32 << 20))\\nexcept OSError: print("full")\')'
+    )
+    done = run(programs, small_disk, during=fill)
+    assert "full" in done.stdout
+    assert done.answer["reason"] == ""
+    (path,) = small_disk.glob("*.recording")
+    assert fastalloc.read(path).state == "exited"
+    assert len(fastalloc.read(path).records) > 100
+
+
+def test_on_a_full_disk_a_forked_child_goes_on_without(
+    programs: Programs, small_disk: Path
+) -> None:
+    subprocess.run(["mount", "-o", "remount,size=6m", str(small_disk)], check=True)
+    fork = "pid = os.fork()\n        if n == 100 and pid: assert os.waitpid(pid, 0)[1] == 0"
+    done = run(programs, small_disk, during=fork)
+    assert len(list(small_disk.glob("*.recording"))) == 1
+    assert done.answer["samples"] > 0
+
+
+def test_a_folder_that_is_removed_costs_the_recording_only(
+    programs: Programs, tmp_path: Path
+) -> None:
+    folder = tmp_path / "recordings"
+    gone = "shutil.rmtree(os.path.dirname(fastalloc.status().recording))"
+    done = run(programs, folder, during=gone)
+    assert done.answer["samples"] > 0
+    assert not folder.exists()
+
+
+def test_a_read_only_disk_costs_the_recording_only(programs: Programs, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    done = run(programs, small_disk)
+    assert "Read-only" in done.answer["reason"] or "cannot be written" in done.answer["reason"]
