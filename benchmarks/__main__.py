@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import compare, growth, instructions, overheads, report
+from benchmarks import compare, dumps, growth, instructions, overheads, report
 
 COMMANDS = {
     "compare": (compare.main, "CPU time and memory beside other profilers, interleaved"),
@@ -14,6 +14,7 @@ COMMANDS = {
         growth.main,
         "how cost grows: threads, depth, live heap, stacks, spans, hours, sizes",
     ),
+    "dumps": (dumps.main, "memory and time of a dump at nine tenths of a memory limit"),
     "report": (report.main, "write docs/benchmarks.md from the results so far"),
 }
 

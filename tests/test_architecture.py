@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "inactive": set(),
     "housekeeping": {"config"},
-    "dumps": {"_core", "breaker", "config", "status"},
+    "dumps": {"_core", "background", "breaker", "config", "status"},
     "breaker": set(),
     "background": {"_core", "breaker"},
     "status": {"breaker", "config"},

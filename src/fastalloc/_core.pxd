@@ -165,6 +165,8 @@ cdef extern from "fastalloc.h":
         int complete
 
     fa_status fa_dump_reserve(size_t touched, size_t most)
+    fa_status fa_dump_signal(int number)
+    uint32_t fa_dump_signals()
     size_t fa_dump_begin(size_t limit)
     int fa_dump_text(const char *text, size_t bytes, size_t spare)
     size_t fa_dump_position()

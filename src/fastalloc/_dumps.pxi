@@ -52,6 +52,18 @@ def dump_write(uint64_t instant_ms, uint64_t headroom):
     return os.fsdecode(<bytes>path)
 
 
+def dump_signal(int number):
+    """Have a signal ask for a dump. OSError."""
+    cdef fa_status status = fa_dump_signal(number)
+    if status == FA_ERROR_SYSTEM:
+        raise OSError(errno, os.strerror(errno))
+
+
+def dump_signals():
+    """How often that signal has come since the last call."""
+    return fa_dump_signals()
+
+
 def header():
     """The recording's header, as plain values: what state() leaves out. Empty before the first start."""
     cdef const fa_header *header = fa_get_header()

@@ -106,6 +106,13 @@ OPTIONS = (
         "program's threads wait for parts of it.",
     ),
     Option(
+        "dump_signal",
+        "signal",
+        "",
+        "Signal that asks for a dump, such as SIGUSR2 or SIGRTMIN+1; none by default. A handler that is "
+        "there stays, and is called as well.",
+    ),
+    Option(
         "scale",
         "count",
         None,
@@ -162,6 +169,11 @@ _BY_NAME = {option.name: option for option in OPTIONS}
 _SCALES = {"aggressive": 4, "targeted": 16}
 _NOT_OPTIONS = {"WERROR", "DISABLED"}  # a variable of our own build; the kill switch
 _NO = ("", "0", "false", "no", "off")
+# They cannot be caught, say that the program is broken, or are its own business.
+_NO_DUMP_SIGNALS = {
+    *("SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"),
+    *("SIGSYS", "SIGCHLD", "SIGCLD", "SIGINT", "SIGTERM", "SIGALRM", "SIGPROF"),
+}
 _BYTE_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 
 
@@ -189,6 +201,7 @@ class Config:
     trackers: str
     dump_max_bytes: int
     dump_max_ms: int
+    dump_signal: str
     token_secret: str
     overhead_percent: float | None
     kill_switch_url: str
@@ -289,6 +302,10 @@ def _checked(option: Option, value: object) -> object:
         return _flag(option.name, value)
     if option.kind == "trackers":
         return _trackers(value)
+    if option.kind == "signal":
+        if value:
+            signal_number(value)
+        return value or ""
     if option.kind == "percent":
         return _percent(option.name, value)
     if option.kind == "url":
@@ -304,6 +321,22 @@ def _checked(option: Option, value: object) -> object:
     }.get(option.name, (0, 1 << 62))
     if not low <= number <= high:
         raise ConfigError(f"{option.name}: {number} is not between {low} and {high}")
+    return number
+
+
+def signal_number(name: object) -> int:
+    """The number of a signal by its name. ConfigError where no handler can or should be put."""
+    import signal
+
+    base, _, offset = name.strip().partition("+") if isinstance(name, str) else ("", "", "")
+    number = getattr(signal, base, None) if base.startswith("SIG") and base[3:].isalnum() else None
+    if not isinstance(number, int) or base in _NO_DUMP_SIGNALS:
+        raise ConfigError(f"dump_signal: {name!r} is no signal for it (such as SIGUSR2)")
+    if offset:
+        last = signal.SIGRTMAX - signal.SIGRTMIN
+        if base != "SIGRTMIN" or not offset.isdecimal() or int(offset) > last:
+            raise ConfigError(f"dump_signal: {name!r} is none of SIGRTMIN+1 to SIGRTMIN+{last}")
+        number += int(offset)
     return number
 
 

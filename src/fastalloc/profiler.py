@@ -245,6 +245,10 @@ def status() -> Status:
         from fastalloc import counters
 
         facts = {**counters.read(), "level": "counters"}
+    elif facts:
+        from fastalloc import dumps
+
+        facts |= dumps.outcome()
     return Status(facts, _config, reason, _limit_source)
 
 

@@ -22,7 +22,8 @@ class Status:
     native_slots: how many addresses of theirs in loaded objects lead to us. own_cpu_ns: int, CPU time
     that samples have taken; own_cpu_millionths: as a part of the process's, when last compared. level:
     "full"; "memory", the recording is in memory only; "counters", only what the kernel counts is known;
-    or "off" (docs/safety.md). options, sources: each option's value, and where it came from. breakers: list of dicts,
+    or "off" (docs/safety.md). last_dump: path of the last dump written, dump_error: why the last one
+    could not be. options, sources: each option's value, and where it came from. breakers: list of dicts,
     the circuit breaker of each layer that has run: layer, state ("closed", "open", "half-open"),
     failures in a row, last_error.
     """
@@ -48,6 +49,8 @@ class Status:
     own_cpu_ns = 0
     own_cpu_millionths = 0
     level = "off"
+    last_dump = ""
+    dump_error = ""
 
     def __init__(
         self,

@@ -7,6 +7,8 @@ any request.
 
 from __future__ import annotations
 
+from fastalloc import _core, background
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,23 +18,23 @@ if TYPE_CHECKING:
 
     Section = Callable[[], object]
 
-DIRECTORY_PREFIX = "dump-"
+PREPARE_SECONDS = 1.0  # after the start
 
 
 class Settings:
     """What `start` knows and a dump tells. program: what runs, without its arguments."""
 
-    __slots__ = ("max_bytes", "max_ms", "program", "status")
+    __slots__ = ("max_bytes", "max_ms", "program", "signal", "status")
 
-    def __init__(
-        self, max_bytes: int, max_ms: int, program: str, status: Callable[[], Status]
-    ) -> None:
-        self.max_bytes, self.max_ms = max_bytes, max_ms
-        self.program, self.status = program, status
+    def __init__(self, config: Config, program: str, status: Callable[[], Status]) -> None:
+        self.max_bytes, self.max_ms = config.dump_max_bytes, config.dump_max_ms
+        self.signal, self.program, self.status = config.dump_signal, program, status
 
 
 sections: dict[str, Section] = {}
 settings: Settings | None = None
+last_dump = ""  # its path
+last_error = ""  # why the last one could not be written, "" if it was
 
 
 def add_section(name: str, function: Section) -> None:
@@ -59,19 +61,49 @@ def write(reason: str) -> str:
     behind; RuntimeError when nothing was ever recorded, or this thread is writing one already.
     Bounded by `dump_max_ms` and `dump_max_bytes`: what does not fit is left out, and says so.
     """
+    global last_dump, last_error
     from fastalloc.dumps import writer
 
-    return writer.write(reason)
+    try:
+        last_dump = writer.write(reason)
+    except (OSError, RuntimeError) as error:
+        last_error = str(error)
+        raise
+    last_error = ""
+    return last_dump
+
+
+def outcome() -> dict[str, object]:
+    """How the last dump went, for `status`."""
+    return {"last_dump": last_dump, "dump_error": last_error}
 
 
 def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
     """Recording has started."""
-    global settings
-    settings = Settings(config.dump_max_bytes, config.dump_max_ms, program, status)
+    global settings, last_error
+    settings = Settings(config, program, status)
+    background.on("dump", _requested)
+    background.every(PREPARE_SECONDS, _prepare, "prepare dumps")
+    if config.dump_signal:
+        from fastalloc.config import signal_number
+
+        try:
+            _core.dump_signal(signal_number(config.dump_signal))
+        except OSError as error:
+            last_error = f"dump_signal {config.dump_signal}: {error}"
 
 
-def prepare() -> None:
-    """Load and reserve all that a dump needs, so that writing one takes no more memory."""
+def _requested() -> None:
+    """Asked for by the signal, or by `fastalloc dump` through the recording."""
+    if _core.dump_signals() and settings is not None:
+        write(f"signal {settings.signal}")
+    else:
+        write("request")
+
+
+def _prepare() -> None:
+    """Load and reserve all that a dump needs, once, so that writing one takes no more memory."""
     from fastalloc.dumps import writer
 
     writer.prepare()
+    background.cancel("prepare dumps")

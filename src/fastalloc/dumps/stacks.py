@@ -11,8 +11,10 @@ import sys
 from _thread import get_ident
 from contextvars import Context
 from itertools import islice
+from types import AsyncGeneratorType, CoroutineType
 
 from fastalloc import _core
+from fastalloc.dumps.text import Encoded, quote
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,21 +59,23 @@ def _beyond_ours(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _stack(frame: FrameType | None) -> list[dict[str, object]]:
-    frames: list[dict[str, object]] = []
+def _stack(frame: FrameType | None) -> Encoded:
+    frames: list[str] = []
     while frame is not None and len(frames) < MOST_FRAMES:
         frames.append(_frame(frame))
         frame = frame.f_back
-    return frames
+    return _encoded(frames)
 
 
-def _frame(frame: FrameType) -> dict[str, object]:
+def _encoded(frames: list[str]) -> Encoded:
+    return Encoded(f"[{', '.join(frames)}]")
+
+
+def _frame(frame: FrameType) -> str:
     code = frame.f_code
-    return {
-        "file": code.co_filename,
-        "function": code.co_qualname,
-        "line": frame.f_lineno or code.co_firstlineno,
-    }
+    file, function = quote(code.co_filename), quote(code.co_qualname)
+    line = frame.f_lineno or code.co_firstlineno
+    return f'{{"file": {file}, "function": {function}, "line": {line}}}'
 
 
 def _name(name: object) -> str:
@@ -146,11 +150,11 @@ def _span_of(task: Any) -> int:
     return 0
 
 
-def _awaits(awaited: object) -> list[dict[str, object]]:
+def _awaits(awaited: object) -> Encoded:
     """From a coroutine down to what it waits for in the end; that comes first."""
-    frames: list[dict[str, object]] = []
-    while awaited is not None and len(frames) < MOST_FRAMES:
-        for prefix, below in (("cr_", "cr_await"), ("gi_", "gi_yieldfrom"), ("ag_", "ag_await")):
+    frames: list[str] = []
+    for _ in range(2 * MOST_FRAMES):
+        for prefix, below in _AWAITING:
             if hasattr(awaited, below):
                 frame = getattr(awaited, f"{prefix}frame", None)
                 if frame is not None:
@@ -158,8 +162,23 @@ def _awaits(awaited: object) -> list[dict[str, object]]:
                 awaited = getattr(awaited, below)
                 break
         else:
+            awaited = _wrapped_by(awaited)
+        if awaited is None:
             break
-    return frames[::-1]
+    return _encoded(frames[: -MOST_FRAMES - 1 : -1])
+
+
+_AWAITING = (("cr_", "cr_await"), ("gi_", "gi_yieldfrom"), ("ag_", "ag_await"))
+_WRAPPERS = ("async_generator_asend", "async_generator_athrow", "coroutine_wrapper")
+
+
+def _wrapped_by(awaited: object) -> object:
+    """The (asynchronous) generator or coroutine that one of the interpreter's own wrappers steps."""
+    if type(awaited).__name__ in _WRAPPERS:
+        for referent in gc.get_referents(awaited):
+            if type(referent) in (AsyncGeneratorType, CoroutineType):
+                return referent
+    return None
 
 
 # --- greenlets --------------------------------------------------------------------------------

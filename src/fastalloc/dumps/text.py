@@ -17,9 +17,19 @@ if TYPE_CHECKING:
 MOST_CHARACTERS = 1024  # of one string
 MOST_DEPTH = 24
 CLOSING_BYTES = 4096  # never given to a section: for brackets and for saying what was cut
+LAST_BYTES = 256
 
 NO_ROOM = "no room is left (dump_max_bytes)"
 NO_TIME = "no time is left (dump_max_ms)"
+
+
+class Encoded:
+    """What is JSON already: for what there are thousands of."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 class Cut(Exception):
@@ -35,22 +45,29 @@ class Text:
         self.milliseconds: dict[str, float] = {}
         self._spare = 0  # bytes that must stay free behind what is written
         self._until = deadline
+        self._cut = ""
         self._first = True
         self._must("{")
 
-    def section(self, name: str, content: object, of: str = "") -> None:
+    def section(
+        self, name: str, content: object, of: str = "", *, in_any_case: bool = False
+    ) -> None:
         """Add `name`: a value, or a function that returns it. It gets half of the room and of the
-        time that are left; where that is too little, or it fails, the text says `skipped`, why."""
+        time that are left; where that is too little, or it fails, the text says `skipped`, why.
+        in_any_case: it is short, and comes out of CLOSING_BYTES when nothing else is left."""
         begun = monotonic()
         self._until = begun + (self.deadline - begun) / 2
         free = self.limit_bytes - CLOSING_BYTES - _core.dump_position()
-        self._spare = CLOSING_BYTES + max(free, 0) // 2
+        self._spare = LAST_BYTES if in_any_case else CLOSING_BYTES + max(free, 0) // 2
         self._key(name)
         start = _core.dump_position()
         try:
-            if begun > self.deadline:
+            if begun > self.deadline and not in_any_case:
                 raise Cut(NO_TIME)
+            self._cut = ""
             self.value(content() if callable(content) else content)
+            if self._cut:
+                self.skipped[of + name] = self._cut
         except Exception as error:
             why = str(error) if type(error) is Cut else f"failed: {type(error).__name__}"
             self.skipped[of + name] = why
@@ -88,7 +105,9 @@ class Text:
         """Add anything JSON-able. Cut where there is no room, TypeError for what JSON cannot say."""
         if depth > MOST_DEPTH:
             raise Cut("nested too deeply")
-        if isinstance(value, dict):
+        if type(value) is Encoded:
+            self._put(value.text)
+        elif isinstance(value, dict):
             self._object(value, depth)
         elif isinstance(value, (list, tuple)):
             self._put("[")
@@ -101,17 +120,27 @@ class Text:
             self._put(scalar(value))
 
     def _object(self, value: dict[str, object], depth: int) -> None:
+        """Rows come last: they take all the room there is."""
+        flat = _flat(value)
+        if flat is not None:
+            self._put(flat)
+            return
         cut = ""
         self._put("{")
         separator = ""
+        rows: list[tuple[str, Iterator[object]]] = []
         for key, item in value.items():
-            self._put(f"{separator}{quote(key)}: ")
             if hasattr(item, "__next__"):
-                cut = self._rows(item, depth + 1) or cut  # type: ignore[arg-type]
-            else:
-                self.value(item, depth + 1)
+                rows.append((key, item))  # type: ignore[arg-type]
+                continue
+            self._put(f"{separator}{quote(key)}: ")
+            self.value(item, depth + 1)
             separator = ", "
-        if cut:
+        for key, each in rows:
+            self._put(f"{separator}{quote(key)}: ")
+            cut = self._rows(each, depth + 1) or cut
+            separator = ", "
+        if cut and "skipped" not in value:
             self._must(f'{separator}"skipped": {quote(cut)}')
             self._must("}")
         else:
@@ -136,7 +165,7 @@ class Text:
         except Exception as error:
             why = f"failed: {type(error).__name__}"
         if why:
-            why = f"cut after {whole}: {why}"
+            why = self._cut = f"cut after {whole}: {why}"
         _core.dump_rewind(last)
         self._must("]")
         return why
@@ -149,6 +178,24 @@ class Text:
         """What CLOSING_BYTES are for."""
         if not _core.dump_text(piece, 0):
             raise RuntimeError("the memory reserved for a dump's text is too small")
+
+
+_SIMPLE = frozenset((str, int, float, bool, type(None)))
+
+
+def _flat(value: dict[str, object]) -> str | None:
+    """The text of a short object of plain values, for one call where there would be dozens."""
+    if len(value) > 16:
+        return None
+    pieces = []
+    for key, item in value.items():
+        if type(item) is Encoded:
+            pieces.append(f"{quote(key)}: {item.text}")
+        elif type(item) in _SIMPLE:
+            pieces.append(f"{quote(key)}: {scalar(item)}")
+        else:
+            return None
+    return f"{{{', '.join(pieces)}}}"
 
 
 def quote(text: object) -> str:

@@ -34,7 +34,15 @@ os.register_at_fork(after_in_child=_in_child)
 
 
 def prepare() -> None:
-    """Reserve the memory; about 150 KiB, once."""
+    """Reserve the memory; about 150 KiB, once. Not while a dump is being written: that has done it."""
+    if _lock.acquire(blocking=False):
+        try:
+            _reserve()
+        finally:
+            _lock.release()
+
+
+def _reserve() -> None:
     assert dumps.settings is not None
     _core.dump_reserve(TOUCHED_BYTES, dumps.settings.max_bytes)
     facts.process_start()
@@ -60,7 +68,7 @@ def write(reason: str) -> str:
 def _write(reason: str) -> str:
     assert dumps.settings is not None
     begun = monotonic()
-    prepare()
+    _reserve()
     status = dumps.settings.status()
     header = _core.header()
     headroom = _core.headroom()
@@ -90,7 +98,7 @@ def _write(reason: str) -> str:
     add("greenlets", lambda: {"items": stacks.greenlets(objects.kept)})
     text.group("trackers", {name: _Tracker(name, text) for name in list(dumps.sections)})
     add("modules", facts.modules)
-    add("dump", lambda: _itself(text, begun))
+    add("dump", lambda: _itself(text, begun), in_any_case=True)
     text.end()
     return _core.dump_write(int(now * 1000), max(headroom, 0))
 

@@ -49,7 +49,7 @@ static struct {
 
 static void touch(volatile char *from, size_t bytes)
 {
-    for (size_t at = 0; at < bytes; at += PAGE) from[at] = 0;
+    for (size_t at = 0; at < bytes; at += PAGE) from[at] = from[at];
 }
 
 fa_status fa_dump_reserve(size_t touched, size_t most)
@@ -136,6 +136,7 @@ static int copy_mapped(int fd)
     uint64_t file_bytes = fa.header->file_bytes;
     char *to = mmap(NULL, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (to == MAP_FAILED) return 1;
+    madvise(to, file_bytes, MADV_RANDOM); /* or each touch reads a whole window around it */
 
     int result = posix_fallocate(fd, 0, PAGE) == 0 ? 0 : 1; /* a full disk shows here, not as SIGBUS */
     for (int id = 0; id < FA_REGION_COUNT && !result; id++) {
@@ -191,13 +192,17 @@ static int copy_sent(int fd)
     int result = 0;
     for (int attempt = 0; attempt < ATTEMPTS && !result; attempt++) {
         uint32_t before = __atomic_load_n(&fa.header->sequence, __ATOMIC_ACQUIRE);
+        uint32_t sweeps = fa.header->sweeps;
         result = send(fd, from, 0, PAGE);
         for (int id = 0; id < FA_REGION_COUNT && !result; id++)
             if (used_bytes(&REGION(id))) result = send(fd, from, REGION(id).offset, used_bytes(&REGION(id)));
         uint32_t after = __atomic_load_n(&fa.header->sequence, __ATOMIC_ACQUIRE);
         if (result || (before == after && !(before & 1))) break;
         after |= 1u;
-        if (pwrite(fd, &after, sizeof after, offsetof(struct fa_header, sequence)) < 0) result = -1;
+        uint32_t sweeping = fa.header->sweeping || fa.header->sweeps != sweeps; /* stacks were moved */
+        if (pwrite(fd, &after, sizeof after, offsetof(struct fa_header, sequence)) < 0 ||
+            pwrite(fd, &sweeping, sizeof sweeping, offsetof(struct fa_header, sweeping)) < 0)
+            result = -1;
     }
     int error = errno;
     close(from);

@@ -114,6 +114,9 @@ void fa_dump_rewind(size_t position);
  * and the text. Where `headroom` bytes (0: unknown) are too few for the pages of a copy, it copies
  * bit by bit. On failure nothing is left behind. 1 to 5 ms, then as long as the disk takes. */
 fa_status fa_dump_write(uint64_t instant_ms, uint64_t headroom, char *path, size_t path_bytes);
+/* Has a signal ask for a dump (FA_REASON_DUMP). A handler that is there is called as well. */
+fa_status fa_dump_signal(int number);
+uint32_t fa_dump_signals(void); /* received since the last call; any thread */
 
 /* Into memory reserved for it; the result is good until the next call of any of these. */
 size_t fa_open_spans(const struct fa_span **spans, size_t *more); /* those that hold most; with what runs now */

@@ -2,6 +2,7 @@
 
 #include "climb.h"
 #include "control.h"
+#include "dump_signal.h"
 #include "fastalloc.h"
 #include "recorder.h"
 #include "records.h"
@@ -59,5 +60,6 @@ uint64_t watch(uint32_t *reasons)
     dump_requests_seen = requests;
     tick();
     climb_look();
+    dump_signal_keep();
     return SECOND;
 }
