@@ -64,7 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the public names, and what is built on them
     "": {"_core", "config", "profiler", "spans", "recording"},
     "tokens": set(),
-    "requests": {"_core", "breaker", "profiler", "spans", "tokens"},
+    "logs": set(),
+    "requests": {"_core", "background", "breaker", "logs", "profiler", "spans", "tokens"},
     "trackers": {"_core", "breaker", "dumps", "inactive", "requests"},
     "integrations": {"", "profiler", "requests", "tracebacks"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},

@@ -141,6 +141,18 @@ OPTIONS = (
         "Seed of the lot by which requests are chosen; 0: another one in each process.",
     ),
     Option(
+        "request_log_bytes",
+        "bytes",
+        8 << 20,
+        "Size of a process's request log on disk, at most; 0: none is written.",
+    ),
+    Option(
+        "high_request_bytes",
+        "bytes",
+        64 << 20,
+        "A request whose own memory stood that high is told of by a log line; 0: none is.",
+    ),
+    Option(
         "token_secret",
         "secret",
         "",
@@ -164,7 +176,12 @@ OPTIONS = (
     ),
     Option("kill_switch_seconds", "count", 5, "Seconds between two looks at that key; 1 to 3600."),
 )
-AT_ONCE = {"request_percent", "token_secret"}  # configure() changes these while recording
+AT_ONCE = {
+    "high_request_bytes",
+    "request_log_bytes",
+    "request_percent",
+    "token_secret",
+}  # configure() changes these while recording
 _BY_NAME = {option.name: option for option in OPTIONS}
 _SCALES = {"aggressive": 4, "targeted": 16}
 _NOT_OPTIONS = {"WERROR", "DISABLED"}  # a variable of our own build; the kill switch

@@ -252,6 +252,16 @@ def status() -> Status:
     return Status(facts, _config, reason, _limit_source)
 
 
+def recording_path() -> str:
+    """The path of this process's recording, "" before the first start."""
+    return str(_core.state().get("recording", "")) if _core is not None else ""
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process as last read: at the end of a phase, 10 ms ago at most."""
+    return int(_core.state().get("rss_bytes", 0)) if _core is not None else 0
+
+
 def option(name: str) -> Any:
     """The value of an option that is in force, or its default before the first start."""
     return getattr(_config, name) if _config is not None else config.default_of(name)

@@ -112,6 +112,7 @@ def _watching_lifespan(send: Send) -> Send:
         if kind == "lifespan.startup.complete":
             profiler.serving()
         elif kind == "lifespan.shutdown.complete":
+            requests.flush()
             profiler.ending("clean")  # uvicorn then ends itself by the signal it was sent
         return send(message)
 

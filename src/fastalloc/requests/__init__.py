@@ -18,6 +18,7 @@ says which. Nothing here raises into the program.
 
 from __future__ import annotations
 
+from fastalloc.requests.endings import flush
 from fastalloc.requests.request import Request, begin, current, observe, prepare
 
-__all__ = ["Request", "begin", "current", "observe", "prepare"]
+__all__ = ["Request", "begin", "current", "flush", "observe", "prepare"]

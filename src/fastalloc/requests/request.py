@@ -6,6 +6,7 @@ import os
 
 from fastalloc import profiler, spans, tokens
 from fastalloc.breaker import Breaker
+from fastalloc.requests import endings
 from fastalloc.requests.choice import Choice
 
 try:
@@ -162,6 +163,7 @@ class Request(spans.span):
             choice().looked_at(self.name)
             for observer in _observers:
                 observer.end(self)
+        endings.ended(self, choice().for_its_size)
 
 
 class _Observer:
@@ -223,6 +225,7 @@ def choice() -> Choice:
 def _forget() -> None:
     global _choice
     _choice = None
+    endings.forget()
 
 
 os.register_at_fork(after_in_child=_forget)

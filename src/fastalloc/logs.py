@@ -1,0 +1,52 @@
+"""Lines of JSON through `logging.getLogger("fastalloc")`, few of them.
+
+    {"event": "High memory usage", "route": "GET /orders/{id}/", "phase": "view", ...}
+
+Where the program has not configured logging, Python itself prints warnings to stderr. So there is no
+NullHandler: what says that memory runs out must not be lost for want of a configuration.
+
+Called in the watcher's thread only: handlers belong to the program, and may be slow.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+WARNING = 30  # as in logging, which is imported when there is something to say
+
+
+class Limit:
+    """At most one line per key and `seconds`, and `at_most` lines a minute. Counts what it holds back."""
+
+    __slots__ = ("_at_most", "_due", "_said", "_seconds", "_until", "held_back")
+
+    def __init__(self, seconds: float, at_most: int) -> None:
+        self._seconds, self._at_most = seconds, at_most
+        self._due: dict[str, float] = {}
+        self._said = 0
+        self._until = 0.0
+        self.held_back = 0
+
+    def allows(self, key: str) -> bool:
+        """Whether a line about `key` may be said now; else it is counted in `held_back`."""
+        now = monotonic()
+        if now >= self._until:
+            self._until, self._said = now + 60.0, 0
+        if self._said >= self._at_most or now < self._due.get(key, 0.0):
+            self.held_back += 1
+            return False
+        if len(self._due) >= 1000:
+            self._due.clear()
+        self._said += 1
+        self._due[key] = now + self._seconds
+        return True
+
+
+def tell(event: str, fields: dict[str, object], level: int = WARNING) -> None:
+    """Log one line. Whatever a handler raises is logging's own affair."""
+    import json
+    import logging
+
+    line = json.dumps({"event": event, "pid": os.getpid(), **fields}, default=str)
+    logging.getLogger("fastalloc").log(level, "%s", line)
