@@ -38,9 +38,9 @@ class Worker:
         pin = ["taskset", "--cpu-list", str(cpu)] if cpu is not None else []
         self.profiler = PROFILERS[profiler]
         self.process = subprocess.Popen(
-            [*pin, str(python), "-m", "benchmarks.worker", profiler, workload, scratch],
+            [*pin, str(python), *self.profiler.command(scratch), profiler, workload, scratch],
             cwd=ROOT,
-            env=environment(PYTHONHASHSEED=str(seed)),
+            env=environment(PYTHONHASHSEED=str(seed), PYTHONPATH=str(ROOT)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -75,6 +75,8 @@ class Worker:
     def _answer(self) -> dict[str, float]:
         assert self.process.stdout
         line = self.process.stdout.readline()
+        while line and not line.startswith("{"):  # what the profiler itself says
+            line = self.process.stdout.readline()
         if not line:
             _, errors = self.process.communicate()
             raise RuntimeError(f"{self.profiler.title} failed:\n{errors[-2000:]}")

@@ -23,7 +23,7 @@ SOURCES = ("src", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFES
 
 BUILD = ("setuptools>=77", "Cython>=3.1")
 WORKLOADS = ("pyperformance", "pyperf", "numpy", "django", "rich")
-PEERS = ("memray", "ddtrace")
+PEERS = ("memray", "ddtrace", "pyroscope-io", "scalene", "filprofiler")
 
 # What could change what is measured, and belongs to the caller's shell, not to the benchmark.
 FOREIGN = ("PYTHON", "FASTALLOC_", "DD_", "LD_PRELOAD", "MALLOC_", "GLIBC_TUNABLES")

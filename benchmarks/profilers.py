@@ -13,7 +13,8 @@ INTERVAL_BYTES = 512 * 1024
 
 
 class Profiler:
-    """A row of the table. `slow` ones get fewer rounds."""
+    """A row of the table. `slow` ones get fewer rounds; `command` starts the measured process, after
+    the interpreter's name, where it is not started as usual."""
 
     def __init__(
         self,
@@ -22,9 +23,10 @@ class Profiler:
         start: Callable[[str], None],
         package: str = "",
         slow: bool = False,
+        command: Callable[[str], list[str]] = lambda scratch: ["-m", "benchmarks.worker"],
     ) -> None:
         self.name, self.title, self.start = name, title, start
-        self.package, self.slow = package, slow
+        self.package, self.slow, self.command = package, slow, command
 
 
 def _none(scratch: str) -> None:
@@ -53,34 +55,65 @@ def _forward(small_frees_stay: bool) -> Callable[[str], None]:
     return start
 
 
-def _ddtrace(scratch: str) -> None:
+def _ddtrace(interval_bytes: int) -> Callable[[str], None]:
     """Its heap profiler alone: no tracer, no exporter thread, no upload."""
-    os.environ["DD_PROFILING_HEAP_SAMPLE_SIZE"] = str(INTERVAL_BYTES)
-    os.environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "false"
-    from ddtrace.profiling.collector.memalloc import (  # type: ignore[import-not-found, unused-ignore]
-        MemoryCollector,
+
+    def start(scratch: str) -> None:
+        os.environ["DD_PROFILING_HEAP_SAMPLE_SIZE"] = str(interval_bytes)
+        os.environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "false"
+        from ddtrace.profiling.collector.memalloc import (  # type: ignore[import-not-found, unused-ignore]
+            MemoryCollector,
+        )
+
+        MemoryCollector(heap_sample_size=interval_bytes).start()
+
+    return start
+
+
+def _pyroscope(scratch: str) -> None:
+    """Its memory profiler alone, for a server that does not answer."""
+    import pyroscope  # type: ignore[import-not-found, unused-ignore]
+
+    pyroscope.configure(
+        app_name="benchmark",
+        server_address="http://127.0.0.1:9",
+        mem_enabled=True,
+        cpu_enabled=False,
     )
 
-    MemoryCollector(heap_sample_size=INTERVAL_BYTES).start()
 
-
-def _memray(python_allocators: bool = False) -> Callable[[str], None]:
+def _memray(python_allocators: bool = False, aggregated: bool = False) -> Callable[[str], None]:
     def start(scratch: str) -> None:
         import memray
 
+        path = os.path.join(scratch, f"memray-{os.getpid()}.bin")
+        kind = "AGGREGATED_ALLOCATIONS" if aggregated else "ALL_ALLOCATIONS"
         tracker = memray.Tracker(
-            os.path.join(scratch, f"memray-{os.getpid()}.bin"),
+            destination=memray.FileDestination(path),
             trace_python_allocators=python_allocators,
+            file_format=memray.FileFormat[kind],
         )
         tracker.__enter__()
 
     return start
 
 
-def _tracemalloc(scratch: str) -> None:
-    import tracemalloc
+def _tracemalloc(frames: int) -> Callable[[str], None]:
+    def start(scratch: str) -> None:
+        import tracemalloc
 
-    tracemalloc.start(1)
+        tracemalloc.start(frames)
+
+    return start
+
+
+def _scalene(scratch: str) -> list[str]:
+    worker = os.path.join(os.path.dirname(__file__), "worker.py")
+    return ["-m", "scalene", "run", "-o", os.path.join(scratch, "scalene.json"), worker, "---"]
+
+
+def _fil(scratch: str) -> list[str]:
+    return ["-m", "filprofiler", "-o", scratch, "--no-browser", "run", "-m", "benchmarks.worker"]
 
 
 PROFILERS = {
@@ -93,9 +126,20 @@ PROFILERS = {
         Profiler("disabled", "fastalloc disabled (imported)", _fastalloc("disabled")),
         Profiler("standby", "fastalloc standby", _fastalloc("standby")),
         Profiler("light", "fastalloc light, 512 KiB", _fastalloc("light")),
+        Profiler(
+            "counters",
+            "fastalloc light, no samples",
+            _fastalloc("light", interval_bytes=1 << 40),
+        ),
+        Profiler("native", "fastalloc light, native", _fastalloc("light", native=True)),
         Profiler("aggressive", "fastalloc aggressive, 64 KiB", _fastalloc("aggressive")),
-        Profiler("ddtrace", "ddtrace heap, 512 KiB", _ddtrace, "ddtrace"),
+        Profiler("ddtrace", "ddtrace heap, 512 KiB", _ddtrace(INTERVAL_BYTES), "ddtrace"),
+        Profiler("ddtrace_1m", "ddtrace heap, 1 MiB", _ddtrace(1 << 20), "ddtrace"),
+        Profiler("pyroscope", "Pyroscope memory, 512 KiB", _pyroscope, "pyroscope-io"),
         Profiler("memray", "memray", _memray(), "memray", slow=True),
+        Profiler(
+            "memray_aggregated", "memray, aggregated", _memray(aggregated=True), "memray", slow=True
+        ),
         Profiler(
             "memray_python",
             "memray, Python allocators",
@@ -103,6 +147,9 @@ PROFILERS = {
             "memray",
             slow=True,
         ),
-        Profiler("tracemalloc", "tracemalloc, 1 frame", _tracemalloc, slow=True),
+        Profiler("scalene", "scalene", _none, "scalene", slow=True, command=_scalene),
+        Profiler("fil", "Fil", _none, "filprofiler", slow=True, command=_fil),
+        Profiler("tracemalloc", "tracemalloc, 1 frame", _tracemalloc(1), slow=True),
+        Profiler("tracemalloc_25", "tracemalloc, 25 frames", _tracemalloc(25), slow=True),
     )
 }
