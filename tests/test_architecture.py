@@ -66,8 +66,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokens": set(),
     "logs": set(),
     "requests": {"_core", "background", "breaker", "logs", "profiler", "spans", "tokens"},
-    "trackers": {"_core", "breaker", "dumps", "inactive", "requests"},
-    "integrations": {"", "profiler", "requests", "tracebacks"},
+    "trackers": {"_core", "background", "breaker", "dumps", "inactive", "requests", "tracebacks"},
+    "integrations": {"", "profiler", "requests", "tracebacks", "trackers"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
     "cli": {"", "analysis", "config", "demo", "export", "housekeeping", "recording", "tokens"},
     "__main__": {"cli"},
@@ -94,7 +94,7 @@ CAPTURE_WING = (
 THIRD_PARTY_IN_CAPTURE = {
     "integrations": {"asgiref", "celery", "django", "flask", "starlette"},
     "kill_switch": {"django"},  # inside functions only, as for trackers
-    "trackers": {"django", "sqlalchemy"},  # inside functions only, see below
+    "trackers": {"django", "flask", "sqlalchemy", "starlette"},  # inside functions only, see below
 }
 
 MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "objects.c", "stack.c", "tasks.c")

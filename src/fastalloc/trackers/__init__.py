@@ -23,12 +23,13 @@ from fastalloc.trackers import work
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
     from typing import Any
 
     from fastalloc.requests import Request
 
-TRACKERS = ("queries", "models", "global_scopes")
+TRACKERS = ("queries", "models", "global_scopes", "sessions", "admin")
 
 _wanted: list[ModuleType] = []
 _hooks = Breaker("tracker hooks")
@@ -76,25 +77,55 @@ def _ended(request: Request) -> None:
 
 
 def hook_frameworks() -> None:
-    """Hook into the frameworks that are imported by now."""
-    if "django" not in _hooked and _django_is_ready():
-        _hooked.add("django")
-        _hook_django()
-    if "sqlalchemy" not in _hooked and "sqlalchemy.engine" in sys.modules:
-        _hooked.add("sqlalchemy")
-        from fastalloc.trackers import sqlalchemy_orm
-
-        sqlalchemy_orm.install()
+    """Hook into the frameworks that are imported by now. Each is tried once."""
+    modules = sys.modules
+    for name, module, hook in _HOOKS:
+        if name not in _hooked and module in modules and (name != "django" or _django_is_ready()):
+            _hooked.add(name)
+            hook()
 
 
 def _django_is_ready() -> bool:
-    apps = sys.modules.get("django.apps")
-    return apps is not None and bool(apps.apps.ready) and "django.db" in sys.modules
+    return bool(sys.modules["django.apps"].apps.ready)
 
 
 def _hook_django() -> None:
-    from fastalloc.trackers import django_orm, global_scopes
+    from django.apps import apps
 
-    django_orm.install()
+    from fastalloc.trackers import admin, django_orm, global_scopes, sessions
+
+    _hooks.call(django_orm.install)
     if global_scopes.enabled:
-        global_scopes.install_django()
+        _hooks.call(global_scopes.install_django)
+    if sessions.enabled and "django.contrib.sessions.backends.base" in sys.modules:
+        _hooks.call(sessions.install_django)
+    if admin.enabled and apps.is_installed("django.contrib.admin"):
+        _hooks.call(admin.install_django)
+
+
+def _hook_sqlalchemy() -> None:
+    from fastalloc.trackers import sqlalchemy_orm
+
+    _hooks.call(sqlalchemy_orm.install)
+
+
+def _hook_flask() -> None:
+    from fastalloc.trackers import sessions
+
+    if sessions.enabled:
+        _hooks.call(sessions.install_flask)
+
+
+def _hook_starlette() -> None:
+    from fastalloc.trackers import sessions
+
+    if sessions.enabled:
+        _hooks.call(sessions.install_starlette)
+
+
+_HOOKS: tuple[tuple[str, str, Callable[[], None]], ...] = (
+    ("django", "django.db", _hook_django),
+    ("sqlalchemy", "sqlalchemy.engine", _hook_sqlalchemy),
+    ("flask", "flask", _hook_flask),
+    ("starlette", "starlette.middleware.sessions", _hook_starlette),
+)

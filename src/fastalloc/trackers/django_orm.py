@@ -13,15 +13,16 @@ The outermost of these that runs opens the section, the inner ones add what they
 django_statements.py.
 
 Laws: whatever is wrapped calls what it wraps once, with the same arguments, and gives back what that gave.
-Our frames are taken out of tracebacks (`raise` in an except block adds none).
+Our frames are taken out of tracebacks.
 """
 
 from __future__ import annotations
 
 import functools
 
-from fastalloc.trackers import django_statements, global_scopes, models, queries
-from fastalloc.trackers.work import Section, apart, current, innermost
+from fastalloc.tracebacks import hide_frames
+from fastalloc.trackers import admin, django_statements, global_scopes, models, queries
+from fastalloc.trackers.work import Section, apart, around, current, innermost
 
 try:
     from fastalloc._core import Meter
@@ -85,25 +86,15 @@ def _replace(owner: Any, name: str, wrapper: Any) -> None:
 
 def _wrapped_method(original: Callable[..., Any]) -> Callable[..., Any]:
     """Of what builds a query and runs it at once."""
+    return around(original, queries.breaker, _begin_method, _end_method)
 
-    @functools.wraps(original)
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            work = None if queries.is_unnamed(innermost()) else current()
-            section = None if work is None else apart(queries.breaker, _begin, work, self)
-            if section is None:
-                return original(self, *args, **kwargs)
-            section.enter()
-            try:
-                return original(self, *args, **kwargs)
-            finally:
-                section.leave()
-                apart(queries.breaker, queries.end, section)
-        except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-            raise
 
-    return method
+def _begin_method(work: Work, args: tuple[Any, ...]) -> Section | None:
+    return None if queries.is_unnamed(innermost()) else _begin(work, args[0])
+
+
+def _end_method(section: Section, result: Any) -> None:
+    queries.end(section)
 
 
 def _begin(work: Work, owner: Any) -> Section:
@@ -136,7 +127,7 @@ def _wrapped_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]
                     section.leave()
                     apart(queries.breaker, queries.end, section)
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            hide_frames(error)
             raise
 
     return _fetch_all
@@ -153,6 +144,8 @@ def _fetched(section: Section, query_set: Any, before: list[Any] | None, own_byt
     if before is not None or section.query.shape is None:  # only prefetches were missing
         return
     section.query.rows = len(rows)
+    if admin.enabled:
+        admin.breaker.call(admin.fetched, section, query_set, own_bytes)
     section.query.scopes = global_scopes.names_of(query_set.query)
     if models.enabled and rows and query_set._iterable_class.__name__ == "ModelIterable":
         hydrated = max(own_bytes - (section.fetched_bytes or 0), 0)
@@ -215,7 +208,7 @@ def _wrapped_iter(original: Callable[[Any], Iterator[Any]], kind: str) -> Callab
                 return original(self)
             return _rows(work, self, original, kind)
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            hide_frames(error)
             raise
 
     return __iter__
@@ -251,7 +244,7 @@ def _rows(
             row = next(rows, _NO_ROW)
             meter.end()
     except BaseException as error:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        hide_frames(error)
         raise
     finally:
         if section is not None:

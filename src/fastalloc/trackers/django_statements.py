@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 
+from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import global_scopes, models, queries
 from fastalloc.trackers.work import Section, apart, current, innermost
 
@@ -80,7 +81,7 @@ def wrapped_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
                 apart(queries.breaker, _end_compiled, section, result)
             return result
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            hide_frames(error)
             raise
 
     return execute_sql
@@ -129,7 +130,7 @@ def execute_wrapper(
         finally:
             apart(queries.breaker, _name, section, sql, params, many, context)
     except BaseException as error:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        hide_frames(error)
         raise
 
 
@@ -207,7 +208,7 @@ class _Fetch:
                 apart(queries.breaker, _end_fetch, section, result)
             return result
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            hide_frames(error)
             raise
 
 

@@ -7,10 +7,8 @@ rows and bytes (nested ones, such as prefetches, with them), and what applying i
 
 from __future__ import annotations
 
-import functools
-
 from fastalloc.breaker import Breaker
-from fastalloc.trackers.work import Section, apart, bounded_label, current
+from fastalloc.trackers.work import Section, around, bounded_label
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,33 +119,14 @@ def uninstall_django() -> None:
         kind.get_queryset = original
 
 
-def _wrapped(original: Callable[..., Any], manager: str) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def get_queryset(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            work = current()
-            section = None if work is None else apart(breaker, _begin, work, self, manager)
-            if section is None:
-                return original(self, *args, **kwargs)
-            section.enter()
-            result = None
-            try:
-                result = original(self, *args, **kwargs)
-            finally:
-                section.leave()
-                apart(breaker, _end, section, result)
-            return result
-        except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-            raise
+def _wrapped(original: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def begin(work: Work, args: tuple[Any, ...]) -> Section:
+        whole = f"{args[0].model._meta.label}, {name}"
+        return Section(work, bounded_label(f"scope {whole}"), whole)
 
+    get_queryset = around(original, breaker, begin, _end)
     get_queryset.fastalloc_wrapped = True  # type: ignore[attr-defined]
     return get_queryset
-
-
-def _begin(work: Work, manager: Any, name: str) -> Section:
-    whole = f"{manager.model._meta.label}, {name}"
-    return Section(work, bounded_label(f"scope {whole}"), whole)
 
 
 def _end(section: Section, query_set: Any) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import itertools
 
+from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import global_scopes, models, queries
 from fastalloc.trackers.work import Section, apart, current, innermost
 
@@ -119,7 +120,7 @@ def _wrapped(kind: str) -> Callable[[Any], Any]:
                     if section.query is not None:
                         apart(queries.breaker, queries.end, section)
             except BaseException as error:
-                error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+                hide_frames(error)
                 raise
 
         return method
@@ -274,7 +275,7 @@ def _wrapped_read(original: Callable[..., Any]) -> Callable[..., Any]:
                 apart(queries.breaker, _end_read, section, result, is_one)
             return result
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            hide_frames(error)
             raise
 
     return read
@@ -296,7 +297,7 @@ def _wrapped_instances(original: Callable[..., Any]) -> Callable[..., Any]:
                 apart(queries.breaker, _watch_chunks, result, query, joins)
             return result
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            hide_frames(error)
             raise
 
     return instances
@@ -336,7 +337,7 @@ def _chunks(query: Section, chunks: Iterator[Any], joins: bool) -> Iterator[Any]
                 return
             yield rows
     except BaseException as error:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+        hide_frames(error)
         raise
 
 

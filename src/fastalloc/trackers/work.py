@@ -13,9 +13,11 @@ process's phase "fastalloc", not for the request. Every table has an end, and co
 
 from __future__ import annotations
 
+import functools
 from contextvars import ContextVar
 
 from fastalloc import requests
+from fastalloc.tracebacks import hide_frames
 
 try:
     from fastalloc import _core
@@ -96,6 +98,67 @@ def apart(breaker: Breaker, function: Callable[..., Any], *args: Any) -> Any:
         return breaker.call(function, *args)
     finally:
         own.__exit__(None, None, None)
+
+
+def around(
+    original: Callable[..., Any],
+    breaker: Breaker,
+    begin: Callable[[Work, tuple[Any, ...]], Section | None],
+    end: Callable[[Section, Any], object],
+) -> Callable[..., Any]:
+    """`original`, in a section of its own while a request is looked at: begin(work, arguments) makes it,
+    or None for none; end(section, result) is told of it afterwards, with None where `original` raised."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            work = current()
+            section = None if work is None else apart(breaker, begin, work, args)
+            if section is None:
+                return original(*args, **kwargs)
+            section.enter()
+            result = None
+            try:
+                result = original(*args, **kwargs)
+            finally:
+                section.leave()
+                apart(breaker, end, section, result)
+            return result
+        except BaseException as error:
+            hide_frames(error)
+            raise
+
+    return wrapper
+
+
+def around_coroutine(
+    original: Callable[..., Any],
+    breaker: Breaker,
+    begin: Callable[[Work, tuple[Any, ...]], Section | None],
+    end: Callable[[Section, Any], object],
+) -> Callable[..., Any]:
+    """Likewise of a coroutine function."""
+
+    @functools.wraps(original)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            work = current()
+            section = None if work is None else apart(breaker, begin, work, args)
+            if section is None:
+                return await original(*args, **kwargs)
+            section.enter()
+            result = None
+            try:
+                result = await original(*args, **kwargs)
+            finally:
+                section.leave()
+                apart(breaker, end, section, result)
+            return result
+        except BaseException as error:
+            hide_frames(error)
+            raise
+
+    return wrapper
 
 
 class Section:

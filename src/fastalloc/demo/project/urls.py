@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 from django.urls import path
 
-from fastalloc.demo.shop import reports, views
+from fastalloc.demo.shop import reports, scenarios, views
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -15,5 +15,10 @@ urlpatterns = [
     path("api/products.json", views.products_json, name="products-json"),
     path("export/orders.csv", views.orders_csv, name="orders-csv"),
     path("reports/statements/<int:customer_id>/", reports.statement, name="statement"),
+    path("scenarios/session/", scenarios.session_bloat),
+    path("scenarios/scope/", scenarios.scope_explosion),
+    path("scenarios/repeats/", scenarios.repeated_queries),
+    path("scenarios/large/", scenarios.large_result),
+    path("scenarios/innocent/", scenarios.innocent),
     path("admin/", admin.site.urls),
 ]

@@ -33,3 +33,12 @@ class OrderAdmin(admin.ModelAdmin):  # type: ignore[misc]
     list_select_related = ("customer",)
     raw_id_fields = ("customer",)
     inlines = (OrderLineInline,)
+
+
+@admin.register(OrderLine)
+class OrderLineAdmin(admin.ModelAdmin):  # type: ignore[misc]
+    """As one writes it first: a filter by every customer, and selects of every order and product."""
+
+    list_display = ("order", "product", "quantity", "total")
+    list_filter = ("order__customer",)
+    list_select_related = ("order", "product")

@@ -51,3 +51,20 @@ class OrderLine(models.Model):  # type: ignore[misc]
 
     def total(self) -> Decimal:
         return Decimal(self.quantity * self.unit_price)
+
+
+class Whole(models.Manager):  # type: ignore[misc]
+    """Loads with every order what some page once needed."""
+
+    def get_queryset(self) -> Any:
+        orders = super().get_queryset().select_related("customer")
+        return orders.prefetch_related("lines__product")
+
+
+class WholeOrder(Order):
+    """An order with all that belongs to it, whether asked for or not."""
+
+    objects = Whole()
+
+    class Meta:
+        proxy = True

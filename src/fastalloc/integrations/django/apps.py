@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import register
 
 import fastalloc
+from fastalloc.trackers import admin
 
 from . import options
 from .checks import check_settings
@@ -35,3 +36,5 @@ class FastallocConfig(AppConfig):  # type: ignore[misc]  # Django has no types
                 fastalloc.start()
         except fastalloc.ConfigError as error:
             warnings.warn(f"FASTALLOC in settings is not used: {error}", stacklevel=1)
+        if apps.is_installed("django.contrib.admin"):
+            admin.breaker.call(admin.watch_boot)
