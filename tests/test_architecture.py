@@ -21,7 +21,8 @@ NATIVE = PACKAGE / "native"
 MAY_IMPORT: dict[str, set[str]] = {
     # capture wing
     "_core": set(),
-    "config": {"shared_key"},
+    "config": {"shared_key", "values"},
+    "values": {"config", "shared_key", "signals"},
     "shared_key": set(),
     "control": {"_core", "background"},
     "kill_switch": {"_core", "background", "breaker", "control", "shared_key"},
@@ -31,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "inactive": set(),
     "housekeeping": {"config"},
-    "dumps": {"_core", "background", "breaker", "config", "status"},
+    "dumps": {"_core", "background", "breaker", "config", "signals", "status"},
+    "signals": set(),
     "breaker": set(),
     "background": {"_core", "breaker"},
     "status": {"breaker", "config"},
@@ -76,7 +78,18 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}, "requests": {"trackers"}}
 
 CAPTURE_WING = (
-    *("_core", "background", "breaker", "config", "dumps", "exits", "housekeeping", "inactive"),
+    *(
+        "_core",
+        "background",
+        "breaker",
+        "config",
+        "dumps",
+        "signals",
+        "values",
+        "exits",
+        "housekeeping",
+        "inactive",
+    ),
     *(
         "limits",
         "profiler",

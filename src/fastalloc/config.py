@@ -12,12 +12,15 @@ from __future__ import annotations
 import os
 import sys
 
+from fastalloc.values import MODES as MODES
+from fastalloc.values import NO, TRACKERS, checked
+from fastalloc.values import ConfigError as ConfigError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-MODES = ("disabled", "standby", "light", "aggressive", "targeted")
 INTERVALS = {
     "disabled": 512 * 1024,
     "standby": 512 * 1024,
@@ -25,8 +28,6 @@ INTERVALS = {
     "aggressive": 64 * 1024,
     "targeted": 1,
 }
-MAX_FRAMES = 256
-TRACKERS = ("queries", "models", "global_scopes", "sessions", "admin", "caches")
 
 
 class Option:
@@ -185,17 +186,6 @@ AT_ONCE = {
 _BY_NAME = {option.name: option for option in OPTIONS}
 _SCALES = {"aggressive": 4, "targeted": 16}
 _NOT_OPTIONS = {"WERROR", "DISABLED"}  # a variable of our own build; the kill switch
-_NO = ("", "0", "false", "no", "off")
-# They cannot be caught, say that the program is broken, or are its own business.
-_NO_DUMP_SIGNALS = {
-    *("SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP"),
-    *("SIGSYS", "SIGCHLD", "SIGCLD", "SIGINT", "SIGTERM", "SIGALRM", "SIGPROF"),
-}
-_BYTE_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
-
-
-class ConfigError(ValueError):
-    """An option's name or value is wrong; says which one and what it should be."""
 
 
 class Config:
@@ -238,7 +228,7 @@ class Config:
 
 def is_disabled() -> bool:
     """FASTALLOC_DISABLED is set: it wins over everything. Whatever does not say no says yes."""
-    return os.environ.get("FASTALLOC_DISABLED", "").strip().lower() not in _NO
+    return os.environ.get("FASTALLOC_DISABLED", "").strip().lower() not in NO
 
 
 def without_login(url: str) -> str:
@@ -278,7 +268,7 @@ def resolve(arguments: Mapping[str, object], configured: Mapping[str, object]) -
             ("default", option.default),
         )
         config.sources[option.name] = source
-        setattr(config, option.name, _checked(option, value) if value is not None else None)
+        setattr(config, option.name, checked(option, value) if value is not None else None)
     if config.interval_bytes is None:
         config.interval_bytes = INTERVALS[config.mode]
     if config.scale is None:
@@ -293,132 +283,12 @@ def check(values: Mapping[str, object]) -> dict[str, object]:
     for name in values:
         if name not in _BY_NAME:
             raise ConfigError(_unknown(name, "configure"))
-    return {name: _checked(_BY_NAME[name], value) for name, value in values.items()}
+    return {name: checked(_BY_NAME[name], value) for name, value in values.items()}
 
 
 def default_of(name: str) -> object:
     """An option's default; None where it depends on the mode or the user."""
     return _BY_NAME[name].default
-
-
-def _checked(option: Option, value: object) -> object:
-    """The value in the option's own type."""
-    if option.kind == "mode":
-        if value not in MODES:
-            raise ConfigError(f"mode: {value!r} is none of {', '.join(MODES)}")
-        return value
-    if option.kind == "directory":
-        if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-            raise ConfigError(f"dir: {value!r} is no path")
-        return os.path.abspath(os.fspath(value))
-    if option.kind == "secret":
-        if not isinstance(value, str) or 0 < len(value) < 16:
-            raise ConfigError(f"{option.name}: it must be a text of 16 characters or more")
-        return value
-    if option.kind == "flag":
-        return _flag(option.name, value)
-    if option.kind == "trackers":
-        return _trackers(value)
-    if option.kind == "signal":
-        if value:
-            signal_number(value)
-        return value or ""
-    if option.kind == "percent":
-        return _percent(option.name, value)
-    if option.kind == "url":
-        return _checked_url(option.name, value)
-    number = _number(option.name, value)
-    low, high = {
-        "interval_bytes": (1, 1 << 40),
-        "max_frames": (1, MAX_FRAMES),
-        "scale": (1, 64),
-        "dump_max_bytes": (64 << 10, 4 << 20),
-        "dump_max_ms": (10, 10_000),
-        "kill_switch_seconds": (1, 3600),
-    }.get(option.name, (0, 1 << 62))
-    if not low <= number <= high:
-        raise ConfigError(f"{option.name}: {number} is not between {low} and {high}")
-    return number
-
-
-def signal_number(name: object) -> int:
-    """The number of a signal by its name. ConfigError where no handler can or should be put."""
-    import signal
-
-    base, _, offset = name.strip().partition("+") if isinstance(name, str) else ("", "", "")
-    number = getattr(signal, base, None) if base.startswith("SIG") and base[3:].isalnum() else None
-    if not isinstance(number, int) or base in _NO_DUMP_SIGNALS:
-        raise ConfigError(f"dump_signal: {name!r} is no signal for it (such as SIGUSR2)")
-    if offset:
-        last = signal.SIGRTMAX - signal.SIGRTMIN
-        if base != "SIGRTMIN" or not offset.isdecimal() or int(offset) > last:
-            raise ConfigError(f"dump_signal: {name!r} is none of SIGRTMIN+1 to SIGRTMIN+{last}")
-        number += int(offset)
-    return number
-
-
-def _percent(name: str, value: object) -> float:
-    """A number from 0 to 100, whole where it is whole."""
-    try:
-        number = float(value) if isinstance(value, (int, float, str)) else -1.0
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 100 or isinstance(value, bool):
-        raise ConfigError(f"{name}: {value!r} is no number from 0 to 100")
-    return int(number) if number.is_integer() else number
-
-
-def _flag(name: str, value: object) -> bool:
-    word = value.strip().lower() if isinstance(value, str) else value
-    if word in (True, "1", "true", "yes", "on"):
-        return True
-    if word in (False, "0", "false", "no", "off"):
-        return False
-    raise ConfigError(f"{name}: {value!r} is neither true nor false")
-
-
-def _trackers(value: object) -> str:
-    """ "all", "none", or names in the order of the table, from a text or a list of names."""
-    given = value.split(",") if isinstance(value, str) else value
-    if not isinstance(given, (list, tuple, set, frozenset)):
-        raise ConfigError(f"trackers: {value!r} is no list of names")
-    names = {str(name).strip() for name in given}
-    if names in ({"all"}, {"none"}):
-        return names.pop()
-    unknown = names - set(TRACKERS)
-    if unknown or not names:
-        wrong = ", ".join(sorted(unknown)) or "nothing"
-        raise ConfigError(f"trackers: {wrong} is none of all, none, {', '.join(TRACKERS)}")
-    return ",".join(name for name in TRACKERS if name in names)
-
-
-def _checked_url(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{name}: {type(value).__name__} is no text")
-    if value:
-        from fastalloc.shared_key import Address
-
-        try:
-            Address(value)
-        except ValueError as error:
-            raise ConfigError(f"{name}: {error}") from None
-    return value
-
-
-def _number(name: str, value: object) -> int:
-    """An integer, or a text like "512KiB"."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        text, unit = value.strip().lower(), 1
-        for suffix, factor in _BYTE_UNITS.items():
-            if text.endswith(suffix):
-                text, unit = text[: -len(suffix)].strip(), factor
-        try:
-            return int(text) * unit
-        except ValueError:
-            pass
-    raise ConfigError(f"{name}: {value!r} is no whole number (such as 524288 or 512KiB)")
 
 
 def _from_environment() -> dict[str, object]:

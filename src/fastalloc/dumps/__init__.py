@@ -85,7 +85,7 @@ def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
     background.on("dump", _requested)
     background.every(PREPARE_SECONDS, _prepare, "prepare dumps")
     if config.dump_signal:
-        from fastalloc.config import signal_number
+        from fastalloc.signals import signal_number
 
         try:
             _core.dump_signal(signal_number(config.dump_signal))
