@@ -33,6 +33,13 @@ $(VENV)/.built: $(VENV)/.installed $(NATIVE)
 .PHONY: build
 build: $(VENV)/.built ## make .venv and compile the core into it
 
+TOOLS := build/tools
+$(TOOLS)/.locked: tools/wheels/requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "need $(PYTHON) (or say: make PYTHON=/path/to/python3.11 ...)" >&2; exit 1; }
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 .PHONY: demo
 demo: build ## a web service is killed for its memory; see what its recording says
 	$(BIN)/python -m fastalloc demo $(ARGS)
@@ -50,8 +57,12 @@ test-all: build ## all tests
 	$(PYTEST) $(ARGS)
 
 .PHONY: test-pythons
-test-pythons: ## the core's tests on Python 3.12 and 3.13, where they can be found
-	@tools/test-pythons 3.12 3.13
+test-pythons: $(TOOLS)/.locked ## the core's tests on Python 3.12 to 3.15, where they can be found
+	@tools/test-pythons 3.12 3.13 3.14 3.15
+
+.PHONY: smoke-test
+smoke-test: $(TOOLS)/.locked ## one aarch64 wheel, built, installed and used under emulation
+	@wheels-arm64/smoke-test
 
 .PHONY: lint
 lint: build ## ruff, types, and our C compiled with warnings as errors
@@ -79,8 +90,12 @@ docs: build ## check that the docs name every command and option
 	$(PYTEST) tests/test_docs.py tests/test_words.py $(ARGS)
 
 .PHONY: wheels
-wheels: ## not yet in this version
-	@echo "not yet in this version: wheels" >&2; exit 1
+wheels: $(TOOLS)/.locked ## wheels for x86_64 and aarch64, checked, in dist/; ARGS="--pythons 3.13" for some
+	$(TOOLS)/bin/python tools/wheels/build.py $(ARGS)
+
+.PHONY: try-wheels
+try-wheels: $(TOOLS)/.locked ## install, record, kill, read, export with each wheel in dist/, aarch64 under emulation
+	$(TOOLS)/bin/python tools/wheels/try_all.py $(ARGS)
 
 .PHONY: lock
 lock: ## write requirements-dev.lock anew from pyproject.toml

@@ -1,8 +1,10 @@
 """How to compile the one extension, fastalloc._core. All else is in pyproject.toml."""
 
 import os
-import platform
+import shlex
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -14,13 +16,15 @@ NATIVE = PACKAGE / "native"
 WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("FASTALLOC_WERROR") == "1" else [])
 
 flags = ["-O2", "-std=c11", "-fvisibility=hidden"]
+# Of what is built, not of this machine: tools/wheels builds for others.
+suffix = os.environ.get("SETUPTOOLS_EXT_SUFFIX") or sysconfig.get_config_var("EXT_SUFFIX")
 if sys.platform == "linux":
     # Left on, GCC merges the fast path's two counters into one slower 16-byte read-modify-write.
     flags.append("-fno-tree-slp-vectorize")
-    if platform.libc_ver()[0] == "glibc":
+    if "musl" not in suffix:
         # Thread state without a call. musl refuses this model in a module that is loaded late.
         flags.append("-ftls-model=initial-exec")
-if platform.machine() in ("x86_64", "AMD64"):
+if sysconfig.get_platform().endswith("x86_64"):
     flags.append("-fcf-protection=none")  # no landing pads in functions that only forward
 
 
@@ -28,6 +32,12 @@ class BuildExt(build_ext):
     """Our C is compiled with warnings on; the C that Cython generates is not ours to mend."""
 
     def build_extension(self, ext):
+        compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+        if not shutil.which(compiler):
+            sys.exit(
+                f"fastalloc-recorder: no C compiler ({compiler} is not on PATH); install one "
+                "(Debian and Ubuntu: apt-get install gcc) or use a wheel"
+            )
         compile_one = self.compiler._compile
 
         def compile_with_warnings(obj, src, *rest):

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""Go the journey (journey.py) with every wheel of a folder, and print the table.
+
+    make try-wheels                         all wheels in dist/
+    make try-wheels ARGS="--only cp313-*aarch64"
+
+x86_64 wheels run in the Pythons that wheels are built with, aarch64 wheels under emulation in Debian's
+arm64 Pythons, each in an environment of its own. A wheel whose Python is not to be had is named, with the
+reason. Status 1 if a journey failed, or none was made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import fnmatch
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUILD = ROOT / "build"
+STEPS = ("install", "record, kill", "read", "export", "open in memray")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=ROOT / "dist", help="default: dist")
+    parser.add_argument(
+        "--only", default="*", metavar="PATTERN", help="wheels whose name matches *PATTERN*"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="journeys at once (default: 2)")
+    args = parser.parse_args()
+    found = sorted(args.folder.absolute().glob("*.whl"))
+    wheels = [wheel for wheel in found if fnmatch.fnmatch(wheel.name, f"*{args.only}*")]
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        reports = list(pool.map(journey, wheels))
+    print("| wheel | Python |", " | ".join(STEPS), "|")
+    print("|---" * (len(STEPS) + 2) + "|")
+    for wheel, report in zip(wheels, reports, strict=True):
+        tags = re.search(r"(cp\d+)-cp\d+-.*_(x86_64|aarch64)\.whl", wheel.name)
+        name = " ".join(tags.groups()) if tags else wheel.name
+        if "skipped" in report:
+            print(f"| {name} | not tried: {report['skipped']} |")
+        else:
+            cells = [str(report.get(step, "")) for step in STEPS]
+            print(f"| {name} | {report['python']} | {' | '.join(cells)} |")
+    failed = [report for report in reports if "FAILED" in json.dumps(report)]
+    made = [report for report in reports if "skipped" not in report]
+    return 1 if failed or not made else 0
+
+
+def journey(wheel: Path) -> dict[str, str]:
+    """What journey.py reports, or {"skipped": why}."""
+    named = re.search(r"-cp3(\d+)-.*_(x86_64|aarch64)\.whl", wheel.name)
+    assert named, wheel.name
+    version, architecture = f"3.{named[1]}", named[2]
+    if architecture == "aarch64":
+        return emulated_journey(wheel, version)
+    python, why = output(ROOT / "tools/find-python", version)
+    if not python:
+        return {"skipped": why}
+    script = ROOT / "tools/wheels/journey.py"
+    return report(python, script, wheel, BUILD / f"journeys/{version}-x86_64")
+
+
+def emulated_journey(wheel: Path, version: str) -> dict[str, str]:
+    began = time.monotonic()
+    root = BUILD / f"pythons/{version}-arm64"
+    python, why = output(ROOT / "tools/debian-python", version, "arm64", root)
+    if not python:
+        return {"skipped": why}
+    packages = BUILD / f"packages/{version}-aarch64"
+    _, why = output(ROOT / "wheels-arm64/packages", version, packages, f"{wheel}[memray]")
+    if why:
+        return {"skipped": f"pip finds no packages: {why}"}
+    binds = {wheel.parent: "/wheels", packages: "/packages", ROOT / "tools/wheels": "/tools"}
+    inside = [
+        f"/usr/bin/python{version}",
+        "/tools/journey.py",
+        f"/wheels/{wheel.name}",
+        "/tmp/journey",
+    ]
+    command: list[str | Path] = [
+        *(ROOT / "wheels-arm64/emulate", root),
+        *(part for outer, inner in binds.items() for part in ("--bind", f"{outer}:{inner}")),
+        *("--env", "PIP_NO_INDEX=1", "--env", "PIP_FIND_LINKS=/packages"),
+        *("--env", "PIP_NO_COMPILE=1", *inside),  # compiling all of it would take a minute
+    ]
+    told = report(*command)
+    print(f"{wheel.name}: {time.monotonic() - began:.0f} s in all", file=sys.stderr)
+    return told
+
+
+def output(*command: str | Path) -> tuple[str, str]:
+    """(what it printed, "") or ("", why it could not)."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        return "", (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+    return done.stdout.strip(), ""
+
+
+def report(*command: str | Path) -> dict[str, str]:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode == 3:
+        return {"skipped": done.stderr.strip()}
+    try:
+        told: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        told = {"python": "?", "install": f"FAILED: {done.stderr.strip()[-300:]}"}
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())
