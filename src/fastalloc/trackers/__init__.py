@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from fastalloc.requests import Request
 
-TRACKERS = ("queries", "models", "global_scopes", "sessions", "admin")
+TRACKERS = ("queries", "models", "global_scopes", "sessions", "admin", "caches")
 
 _wanted: list[ModuleType] = []
 _hooks = Breaker("tracker hooks")
@@ -50,6 +50,8 @@ def install(names: str = "all") -> None:
         if tracker.enabled:
             _wanted.append(tracker)
             dumps.add_section(name, tracker.section)
+            if hasattr(tracker, "start"):
+                tracker.start()
     if _wanted:
         requests.observe("trackers", _began, _ended)
         os.register_at_fork(after_in_child=_reset)
