@@ -51,12 +51,14 @@ def _end(task_id: str = "", state: str | None = None, **_: Any) -> None:
         request.end()
 
 
-def _flush(**_: Any) -> None:
-    requests.flush()  # children of the pool end without Python's own exit
+def _end_of_child(**_: Any) -> None:
+    """Children of the pool end without Python's own exit."""
+    requests.flush()
+    profiler.ending("clean")
 
 
 signals.worker_process_init.connect(_serving, weak=False)
-signals.worker_process_shutdown.connect(_flush, weak=False)
+signals.worker_process_shutdown.connect(_end_of_child, weak=False)
 signals.worker_ready.connect(_serving, weak=False)
 signals.task_prerun.connect(_begin, weak=False)
 signals.task_failure.connect(_failed, weak=False)
