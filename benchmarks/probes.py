@@ -28,6 +28,7 @@ def _median(values: Iterable[float]) -> float:
 def _fastalloc(mode: str, scratch: str, **options: object) -> Any:
     import fastalloc
 
+    options.setdefault("overhead_percent", 0)  # at the interval that was asked for
     fastalloc.start(mode, dir=scratch + "/recordings", **options)
     if mode != "disabled" and not fastalloc.status().active:
         raise RuntimeError(fastalloc.status().reason)

@@ -37,6 +37,7 @@ def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
     def start(scratch: str) -> None:
         import fastalloc
 
+        options.setdefault("overhead_percent", 0)  # at the interval that was asked for
         fastalloc.start(mode, dir=os.path.join(scratch, "recordings"), **options)
         if mode != "disabled" and not fastalloc.status().active:
             raise RuntimeError(f"fastalloc is not recording: {fastalloc.status().reason}")

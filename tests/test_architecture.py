@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "exits": {"_core"},
     "threads": {"_core"},
     "tracebacks": set(),
-    "spans": {"_core", "inactive", "tracebacks"},
+    "spans": {"_core", "breaker", "inactive", "tracebacks"},
     "profiler": {
         "_core",
         "background",

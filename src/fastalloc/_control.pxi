@@ -20,17 +20,6 @@ def to_file():
     _check(fa_to_file())
 
 
-def own_cpu_ns():
-    """CPU time spent on recording so far."""
-    cdef const fa_header *header = fa_get_header()
-    return header.own_cpu_ns if header != NULL else 0
-
-
-def add_own_cpu(uint64_t ns):
-    """CPU time spent on recording outside the hooks."""
-    fa_add_own_cpu(ns)
-
-
 def note_own_cpu(uint32_t millionths):
     """Tell readers the part of the process's CPU time that recording takes."""
     fa_note_own_cpu(millionths)

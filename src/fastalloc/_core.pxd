@@ -82,7 +82,6 @@ cdef extern from "fastalloc.h":
     int fa_control_replace(uint32_t old, uint32_t new)
     void fa_note_off(uint32_t off)
     void fa_note_own_cpu(uint32_t millionths)
-    void fa_add_own_cpu(uint64_t ns)
     void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes)
     void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open)
     ctypedef uint64_t (*fa_work)(uint32_t reasons) noexcept

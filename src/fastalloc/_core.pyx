@@ -113,6 +113,7 @@ def state():
         "interval_bytes": header.interval_bytes,
         "live_bytes": header.live_bytes,
         "samples": header.samples,
+        "freed": header.freed,
         "rss_bytes": header.rss_bytes,
         "cgroup_bytes": header.cgroup_bytes,
         "limit_bytes": header.limit_bytes,

@@ -27,6 +27,7 @@ except ImportError:
 
     _core = None  # type: ignore[assignment]
 
+from fastalloc.breaker import Breaker
 from fastalloc.tracebacks import hide_frames
 
 TYPE_CHECKING = False  # the capture wing does without typing at run time: it takes 5 ms to import
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     Function = TypeVar("Function", bound=Callable[..., Any])
+
+_breaker = Breaker("context switches")
 
 
 class span(Span):
@@ -184,6 +187,14 @@ class _Watcher:
         self.uvloop_watched = sys.version_info >= (3, 12)
 
     def __call__(self) -> bool:
+        if not _breaker.failures:  # nearly always: without the breaker's cost
+            try:
+                return self._look()
+            except Exception as error:
+                return bool(_breaker.call(_raise, error))
+        return bool(_breaker.call(self._look))
+
+    def _look(self) -> bool:
         modules = sys.modules
         if not self.asyncio_watched and "asyncio.events" in modules and "asyncio.tasks" in modules:
             self.asyncio_watched = True
@@ -199,6 +210,10 @@ class _Watcher:
         if "greenlet" in modules:
             _trace_greenlets(modules["greenlet"])
         return False
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _watch_asyncio(events: Any, tasks: Any) -> None:

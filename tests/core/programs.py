@@ -60,6 +60,7 @@ class Programs:
             "PYTHONPATH": path,
             "PYTHONFAULTHANDLER": "1",
             "FASTALLOC_DIR": str(directory),
+            "FASTALLOC_OVERHEAD_PERCENT": "0",  # the interval stays as the program has it
             "TEST_ALLOCATOR": str(self.allocator),
             **env,
         }

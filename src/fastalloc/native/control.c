@@ -50,11 +50,6 @@ void fa_note_own_cpu(uint32_t millionths)
     if (fa.header) __atomic_store_n(&fa.header->own_cpu_millionths, millionths, __ATOMIC_RELAXED);
 }
 
-void fa_add_own_cpu(uint64_t ns)
-{
-    if (fa.header) __atomic_fetch_add(&fa.header->own_cpu_ns, ns, __ATOMIC_RELAXED);
-}
-
 void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return;

@@ -59,7 +59,6 @@ uint32_t fa_control(void); /* the control word, enum fa_control */
 int fa_control_replace(uint32_t old, uint32_t new); /* 0: it is not `old` any more */
 void fa_note_off(uint32_t off); /* enum fa_off: why recording is off, for readers */
 void fa_note_own_cpu(uint32_t millionths); /* of the process's CPU time */
-void fa_add_own_cpu(uint64_t ns); /* spent outside the hooks */
 /* The event, and the interval from now on; 0: recording is about to be switched off for it. */
 void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes);
 void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open);

@@ -1,0 +1,133 @@
+"""Where something cannot work, less is recorded, status says how much and why, and the program runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fastalloc
+from tests.safety.service import Service, wait_until
+
+SOON = """
+from fastalloc import background, place
+background.every(0.1, place.to_file, place.JOB)
+"""
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 3 MiB: too little for a recording."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except OSError:
+        mounted = False
+    if not mounted:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=False)
+
+
+def test_a_full_disk_costs_the_file_until_there_is_room(small_disk: Path) -> None:
+    with Service(small_disk, SOON, keep_free_bytes=0) as service:
+        status = service.status()
+        assert (status["level"], status["recording"]) == ("memory", "")
+        assert "No space left" in status["reason"]
+        assert service.is_on()
+        kept = service.ask("fastalloc.snapshot().live_bytes")
+        assert kept > 5_000_000  # the service holds 10 MB: one sample per 512 KiB
+        assert service.ask("[s['name'] for s in fastalloc.snapshot().to_dict()['phases']]")
+
+        resize = ["mount", "-o", "remount,size=64m", str(small_disk)]
+        subprocess.run(resize, check=True)
+        wait_until(lambda: service.status()["recording"], 5)
+        status = service.status()
+        assert (status["level"], status["reason"]) == ("full", "")
+        snapshot = fastalloc.read(service.recording)
+        assert snapshot.state == "running" and snapshot.consistent
+        assert snapshot.live_bytes > 5_000_000  # what was held before is known still
+        wait_until(lambda: fastalloc.read(service.recording).total_count > snapshot.total_count, 5)
+
+
+def test_a_folder_that_vanished_and_one_that_is_in_the_way(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("no folder")
+    with Service(folder, SOON) as service:
+        assert service.status()["level"] == "memory"
+        assert service.is_on()
+        folder.unlink()
+        wait_until(lambda: service.status()["level"] == "full", 5)
+        assert service.recording.exists()
+
+
+def test_a_child_of_a_process_without_a_file_records_in_memory_too(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("no folder")
+    setup = """
+def in_child():
+    reading, writing = os.pipe()
+    if not os.fork():
+        more = [bytes(10_000) for _ in range(1000)]
+        with fastalloc.span("child"): pass
+        snapshot = fastalloc.snapshot()
+        os.write(writing, json.dumps([fastalloc.status().level, int(snapshot.live_bytes)]).encode())
+        os._exit(0)
+    os.wait()
+    return json.loads(os.read(reading, 1000))
+"""
+    with Service(folder, setup) as service:
+        level, live_bytes = service.ask("in_child()")
+        assert level == "memory" and live_bytes > 12_000_000
+        assert service.is_on()
+
+
+def test_a_dump_without_a_disk_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_text("no folder")
+    setup = """
+def dump():
+    try:
+        return fastalloc.write_dump()
+    except OSError as error:
+        return str(error)
+"""
+    with Service(folder, setup) as service:
+        assert service.ask("dump()")
+        assert folder.read_text() == "no folder"
+        assert service.is_on()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a read-only file system")
+def test_a_read_only_disk(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with Service(small_disk) as service:
+        status = service.status()
+        assert status["level"] == "memory"
+        assert status["active"] and status["reason"]
+
+
+def test_without_the_core_status_tells_what_the_kernel_counts(tmp_path: Path) -> None:
+    code = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+sys.modules["fastalloc._core"] = None
+import fastalloc
+fastalloc.start()
+print(json.dumps(fastalloc.status().to_dict()))
+"""
+    import json
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path
+    )
+    status = json.loads(done.stdout)
+    assert status["level"] == "counters" and not status["active"]
+    assert status["rss_bytes"] > 1 << 20 and status["limit_bytes"] > 1 << 20
+    assert "core" in status["reason"]
