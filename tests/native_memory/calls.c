@@ -4,10 +4,13 @@
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
 
 /* A variable that holds a function's address: a slot that is no linkage table's. */
 void *(*volatile malloc_pointer)(size_t) = malloc;
@@ -168,6 +171,40 @@ size_t storm_in_foreign_threads(int threads)
         damaged += (size_t)result;
     }
     return damaged;
+}
+
+/* Signals every 0.2 ms whose handler maps and unmaps memory, while this thread allocates. (A handler must
+ * not call malloc itself: the C library's own lock would wait for itself.) */
+static volatile sig_atomic_t handled;
+
+static void handle(int number)
+{
+    (void)number;
+    int saved = errno;
+    char *mapped = mmap(NULL, 8 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED) abort();
+    munmap(mapped + (2 << 12), 2 << 12);
+    munmap(mapped, 8 << 12);
+    handled++;
+    errno = saved;
+}
+
+size_t storm_under_signals(double seconds)
+{
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART}, before;
+    struct itimerval every = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
+    struct timespec begun, now;
+    size_t damaged = 0;
+    sigaction(SIGALRM, &action, &before);
+    setitimer(ITIMER_REAL, &every, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    do {
+        damaged += storm_of(99, 500);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((double)(now.tv_sec - begun.tv_sec) + 1e-9 * (double)(now.tv_nsec - begun.tv_nsec) < seconds);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+    return damaged ? 0 : (size_t)handled;
 }
 
 /* What RTLD_NEXT finds from here: depends on who is asking. */

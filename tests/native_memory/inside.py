@@ -42,6 +42,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {  # what it returns, what it takes
     "allocate_in_small_thread": (None, SIZE),
     "storm": (SIZE, ctypes.c_uint64, SIZE),
     "storm_in_foreign_threads": (SIZE, INT),
+    "storm_under_signals": (SIZE, ctypes.c_double),
     "next_of": (BLOCK, ctypes.c_char_p),
     "open_by_name": (BLOCK, ctypes.c_char_p),
 }

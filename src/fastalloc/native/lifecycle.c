@@ -189,7 +189,8 @@ fa_status fa_stop(int at_exit)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return FA_ERROR_STOPPED;
     watcher_stop();
-    hook_for(FA_MODE_DISABLED);
+    hooks_set_level(0);
+    if (!at_exit) patches_remove(); /* at the end the hooks that stay only forward */
     usage_refresh(0);
     fa_lock();
     __atomic_store_n(&fa.active, 0, __ATOMIC_RELEASE);

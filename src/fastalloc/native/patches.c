@@ -40,6 +40,7 @@ const char *fa_native_reason(void)
 #include <unistd.h>
 
 #include "elf_slots.h"
+#include "linker.h"
 #include "protection.h"
 #include "strangers.h"
 
@@ -190,6 +191,11 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
+static void end(void)
+{
+    __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+}
+
 static void forget_objects(void)
 {
     seen_count = 0;
@@ -230,14 +236,6 @@ static int note_objects(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
-/* Whoever loads an object holds the linker's lock until its slots are bound and its initializers are done;
- * dladdr takes that lock for a moment. */
-static void wait_for_loading(void)
-{
-    Dl_info info;
-    dladdr(&state, &info);
-}
-
 static void give_up(const char *reason);
 
 /* Patches all objects that were not seen yet. */
@@ -247,7 +245,7 @@ static void walk_objects(int first)
         struct walk walk = {.added = 0};
         dl_iterate_phdr(look_for_news, &walk);
         if (walk.added == seen_added) return;
-        wait_for_loading();
+        linker_wait_for_loading();
         walk.position = 0;
         page_writer_begin(&walk.writer, first || !seen_count);
         dl_iterate_phdr(visit, &walk);
@@ -301,15 +299,21 @@ static void give_up(const char *reason)
     snprintf(state.reason, sizeof state.reason, "%s", reason);
 }
 
+/* Law 5. */
+static int can_walk(void)
+{
+    if (linker_is_free()) return 1;
+    snprintf(state.reason, sizeof state.reason,
+             "forked while another thread was loading a library: what is loaded from here on is not seen");
+    end();
+    return 0;
+}
+
 static int begin(void)
 {
     int free = 0;
-    return hooks_gil_held() && __atomic_compare_exchange_n(&busy, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-static void end(void)
-{
-    __atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
+    return hooks_gil_held() && __atomic_compare_exchange_n(&busy, &free, 1, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) &&
+           can_walk();
 }
 
 void patches_install(void)
@@ -359,6 +363,7 @@ void fa_native_look(void)
 void patches_child(void)
 {
     busy = 0;
+    if (state.on) linker_child();
 }
 
 #else

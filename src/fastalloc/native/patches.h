@@ -13,7 +13,10 @@
  *     since then, it is all done again.
  *  4. Objects are gone through only by a thread that holds the GIL, so that os.fork() finds the
  *     linker's lock free. Nothing here is called from an allocation.
- *  5. Left alone: the object that holds the interpreter, and the main program (but for dlsym); this
+ *  5. A fork's child may inherit the linker's lock from a thread that it has not: nobody could take it again,
+ *     and loading a library would hang for ever. So before its first walk a child finds out, in a thread
+ *     of its own that may hang. Then the hooks stay where they are.
+ *  6. Left alone: the object that holds the interpreter, and the main program (but for dlsym); this
  *     one; the C library and the linker; all that define malloc themselves, or are bound to
  *     an allocator that is not the program's.
  */

@@ -27,7 +27,7 @@ static enum stranger_verdict look_up(void *value, const char *name)
 {
     Dl_info info;
     enum stranger_verdict verdict = VERDICT_TOOL;
-    if (!dladdr(value, &info) || !info.dli_fname) return verdict;
+    if (!dladdr(value, &info) || !info.dli_fname) return VERDICT_ALLOCATOR;
     if (info.dli_saddr == value && info.dli_sname && strcmp(info.dli_sname, name) == 0) return VERDICT_ALLOCATOR;
     /* It may have several names. */
     void *handle = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);

@@ -10,7 +10,8 @@
 
 enum stranger_verdict {
     VERDICT_OPEN,      /* to be looked up */
-    VERDICT_ALLOCATOR, /* another function of that name: the object is bound to another allocator */
+    VERDICT_ALLOCATOR, /* another function of that name: the object is bound to another allocator. Or in no object at
+                          all: a fork's child was left with one half loaded */
     VERDICT_TOOL       /* something put in the function's place, as we do */
 };
 
