@@ -8,6 +8,8 @@ reading needs no library for it. A test holds them to be all.
 from __future__ import annotations
 
 import json
+import os
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,9 @@ def read_state(path: Path) -> dict[str, Any]:
     The recording beside it is readable whatever became of this one.
     """
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return {"error": f"{path.name} is no file"}
             text = file.read(MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             return {"error": f"{path.name} is larger than {MAX_BYTES} bytes"}
@@ -55,6 +59,11 @@ def read_state(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {"error": f"{path.name} is no JSON: the dump was not finished"}
     return checked(state, path.name)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A pipe in its place is opened too: the caller looks."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def checked(state: object, name: str) -> dict[str, Any]:
