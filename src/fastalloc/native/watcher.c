@@ -104,7 +104,6 @@ static void *run(void *argument)
     uint64_t mine = (uintptr_t)argument;
     is_watcher = 1;
     prctl(PR_SET_NAME, "fastalloc");
-    fa_set_thread_name((uint32_t)syscall(SYS_gettid), "fastalloc", 9);
     for (;;) {
         uint32_t heard = __atomic_load_n(&bell, __ATOMIC_ACQUIRE);
         if (now_state() != (mine << 8 | IDLE)) return NULL;
