@@ -64,11 +64,11 @@ def _check_forcing() -> list[CheckMessage]:
 
 def _check_recording() -> list[CheckMessage]:
     status = fastalloc.status()
-    if status.active or status.reason in ("not started", "disabled", "stopped"):
+    if status.reason in ("", "not started", "disabled", "stopped"):
         return []
     return [
         Warning(
-            f"fastalloc does not record: {status.reason}.",
+            f"fastalloc does not record as it should: {status.reason}.",
             hint="The service runs all the same.",
             id="fastalloc.W004",
         )
