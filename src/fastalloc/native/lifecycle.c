@@ -57,7 +57,7 @@ static void before_fork(void)
     if (!fa.header || fa_tls.locked) return;
     forking = 1;
     watcher_before_fork();
-    if (!fa.active) return;
+    if (fa.header->state != FA_STATE_RUNNING) return; /* while switched off, too: the child may be switched on */
     fa_lock();
     if (recording_copy_aside() == 0 && scopes_copy_aside() != 0) recording_drop_copy();
     fa_unlock();

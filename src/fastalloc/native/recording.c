@@ -402,7 +402,7 @@ fa_status fa_to_file(void)
 void recording_settle(uint64_t after_ns)
 {
     if (LIKELY(!unsettled_since_ns)) return;
-    if (!fa_is_active() || (after_ns && fa_now_ns() - unsettled_since_ns < after_ns)) return;
+    if (fa.header->state != FA_STATE_RUNNING || (after_ns && fa_now_ns() - unsettled_since_ns < after_ns)) return;
     int saved = errno;
     fa_lock();
     if (unsettled_since_ns) {

@@ -273,7 +273,7 @@ int fa_watcher_join(uint64_t wait_ns)
 
 int fa_watcher_restart(void)
 {
-    if (fa_is_active()) recording_settle(FA_SETTLE_NS);
+    recording_settle(FA_SETTLE_NS);
     watcher_restart();
     return !watcher_missing();
 }
