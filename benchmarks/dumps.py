@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from typing import Any
 
 from fastalloc.demo.cgroup import CgroupUnavailable, MemoryCgroup
 
@@ -40,7 +41,7 @@ import json, os, sys, time
 import fastalloc
 fastalloc.start()
 from fastalloc import dumps
-group, limit, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+group, limit, count, share = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 v2 = os.path.exists(group + "/memory.current")
 usage_file = group + ("/memory.current" if v2 else "/memory.usage_in_bytes")
 peak_file = group + ("/memory.peak" if v2 else "/memory.max_usage_in_bytes")
@@ -52,7 +53,7 @@ before = rss(); from fastalloc.dumps import writer; writer.prepare(); prepared =
 time.sleep(0.3)
 ballast = []
 with fastalloc.span("fill"):
-    while number(usage_file) < 0.9 * limit: ballast.append(bytes(100_000))
+    while number(usage_file) < share * limit: ballast.append(bytes(100_000))
 rows = []
 for _ in range(count):
     open("/proc/self/clear_refs", "w").write("5")
@@ -73,8 +74,8 @@ os._exit(0)
 """
 
 
-def measure(case: str, limit_bytes: int, count: int) -> dict[str, object]:
-    """One case, in a cgroup of its own. CgroupUnavailable where none can be made."""
+def measure(case: str, limit_bytes: int, count: int, share: float = 0.9) -> dict[str, Any]:
+    """One case, with `share` of the limit in use, in a cgroup of its own. CgroupUnavailable where none can be made."""
     with MemoryCgroup(limit_bytes) as group, tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [
@@ -84,6 +85,7 @@ def measure(case: str, limit_bytes: int, count: int) -> dict[str, object]:
                 str(group.path),
                 str(limit_bytes),
                 str(count),
+                str(share),
             ],
             preexec_fn=group.enter,
             env={"FASTALLOC_DIR": f"{folder}/recordings", "PATH": "/usr/bin:/bin"},
@@ -93,7 +95,7 @@ def measure(case: str, limit_bytes: int, count: int) -> dict[str, object]:
         )
     if done.returncode:
         raise RuntimeError(f"ended with {done.returncode}: {done.stderr[-2000:]}")
-    result: dict[str, object] = json.loads(done.stdout)
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
@@ -109,9 +111,9 @@ def main(arguments: list[str]) -> int:
     try:
         for case in CASES:
             result = measure(case, args.limit_mib << 20, args.count)
-            for row in result["rows"]:  # type: ignore[attr-defined]
+            for row in result["rows"]:
                 print(
-                    f"{case:18} {result['prepared'] / 1024:4.0f} KiB "  # type: ignore[operator]
+                    f"{case:18} {result['prepared'] / 1024:4.0f} KiB "
                     f"{row['ms']:5.1f} ms {row['gathering_ms']:5.1f} ms {row['rss'] / 1024:5.0f} KiB "
                     f"{row['cgroup'] / 1024:5.0f} KiB {row['text'] / 1024:4.0f} KiB {row['copy'] / 1024:5.0f} KiB"
                     f"  {row['skipped'] or ''}"

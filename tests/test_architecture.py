@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "inactive": set(),
     "housekeeping": {"config"},
-    "dumps": {"_core", "background", "breaker", "config", "signals", "status"},
+    "dumps": {"_core", "background", "breaker", "config", "logs", "signals", "status"},
     "signals": set(),
     "breaker": set(),
     "background": {"_core", "breaker"},

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-
 from fastalloc.recording.state import schema
 
 PRELUDE = """
@@ -22,6 +20,8 @@ def state_of(path):
 
 def load(path: str | Path) -> dict[str, Any]:
     """A dump's state, held to the schema by a library that knows all of JSON Schema."""
+    import jsonschema  # not where other Pythons are tried
+
     state: dict[str, Any] = json.loads((Path(path) / "state.json").read_text())
     jsonschema.Draft202012Validator(schema()).validate(state)
     return state

@@ -83,7 +83,7 @@ def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
     global settings, last_error
     settings = Settings(config, program, status)
     background.on("dump", _requested)
-    background.every(PREPARE_SECONDS, _prepare, "prepare dumps")
+    background.every(PREPARE_SECONDS, prepare, "prepare dumps")
     if config.dump_signal:
         from fastalloc.signals import signal_number
 
@@ -94,14 +94,21 @@ def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
 
 
 def _requested() -> None:
-    """Asked for by the signal, or by `fastalloc dump` through the recording."""
+    """Asked for by the signal, or by `fastalloc dump` through the recording. A line in the log says
+    where the dump is, or why there is none."""
+    from fastalloc import logs
+
+    reason = "request"
     if _core.dump_signals() and settings is not None:
-        write(f"signal {settings.signal}")
-    else:
-        write("request")
+        reason = f"signal {settings.signal}"
+    try:
+        logs.tell("dump written", {"reason": reason, "path": write(reason)})
+    except (OSError, RuntimeError) as error:
+        logs.tell("dump not written", {"reason": reason, "error": str(error)})
+        raise
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Load and reserve all that a dump needs, once, so that writing one takes no more memory."""
     from fastalloc.dumps import writer
 
