@@ -98,7 +98,8 @@ try:
 except OSError: pass
 size = os.lseek(file, 0, os.SEEK_CUR); os.ftruncate(file, size - {pages} * 4096); os.close(file)
 """
-        done = programs.run(IN_TROUBLE.replace("{trouble}", fill))
+        env = {"FASTALLOC_KEEP_FREE_BYTES": "0"}
+        done = programs.run(IN_TROUBLE.replace("{trouble}", fill), env=env)
         assert "No space left" in done.answer["said"] and done.answer["active"]
         assert left_overs(folder) == ["ballast"]
         events = done.snapshot().events
@@ -133,7 +134,8 @@ import subprocess
 subprocess.run(["mount", "--bind", folder, folder], check=True)
 subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
 """
-        done = programs.run(IN_TROUBLE.replace("{trouble}", trouble))
+        env = {"FASTALLOC_KEEP_FREE_BYTES": "0"}
+        done = programs.run(IN_TROUBLE.replace("{trouble}", trouble), env=env)
         assert "Read-only" in done.answer["said"] and done.answer["active"]
         assert left_overs(folder) == []
     finally:
@@ -194,3 +196,22 @@ answer(paths=paths, torn=torn, after=write(1))
         assert snapshot.live_bytes > 4_000_000
         assert snapshot.consistent or snapshot.repaired
     assert fastalloc.read(done.answer["after"]).consistent
+
+
+def test_a_recording_in_memory_only_is_dumped_as_well(programs: Programs) -> None:
+    (programs.base / "folder").write_text("in the way")
+    done = programs.run(
+        PRELUDE
+        + """
+folder = os.environ["FASTALLOC_DIR"]
+fastalloc.start(dir=folder, interval_bytes=1000)
+kept = [bytes(1000) for _ in range(5000)]
+level = fastalloc.status().level
+os.remove(folder); os.mkdir(folder)
+path = fastalloc.write_dump()
+answer(path=path, level=level)
+""",
+        env={"FASTALLOC_DIR": str(programs.base / "folder"), "PYTHONWARNINGS": "ignore"},
+    )
+    assert done.answer["level"] == "memory"
+    assert fastalloc.read(done.answer["path"]).live_bytes > 4_000_000

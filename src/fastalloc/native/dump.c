@@ -138,16 +138,16 @@ static int copy_mapped(int fd)
     if (to == MAP_FAILED) return 1;
     madvise(to, file_bytes, MADV_RANDOM); /* or each touch reads a whole window around it */
 
-    int result = posix_fallocate(fd, 0, PAGE) == 0 ? 0 : 1; /* a full disk shows here, not as SIGBUS */
-    for (int id = 0; id < FA_REGION_COUNT && !result; id++) {
+    int result = 0, error = posix_fallocate(fd, 0, PAGE); /* a full disk shows here, not as SIGBUS */
+    for (int id = 0; id < FA_REGION_COUNT && !error; id++) {
         const struct fa_region *region = &REGION(id);
         uint64_t end = page_up((uint64_t)region->stride * region->capacity);
         ready[id] = page_up(used_bytes(region) + MARGIN_BYTES);
         if (ready[id] > end) ready[id] = end;
-        if (posix_fallocate(fd, (off_t)region->offset, (off_t)ready[id]) != 0) result = 1;
-        else touch(to + region->offset, ready[id]);
+        error = posix_fallocate(fd, (off_t)region->offset, (off_t)ready[id]);
+        if (!error) touch(to + region->offset, ready[id]);
     }
-    if (!result) {
+    if (!error) {
         touch(to, PAGE);
         fa_lock();
         for (int id = 0; id < FA_REGION_COUNT; id++)
@@ -159,7 +159,8 @@ static int copy_mapped(int fd)
         fa_unlock();
     }
     munmap(to, file_bytes);
-    return result;
+    errno = error;
+    return error ? 1 : result;
 }
 
 static int send(int to, int from, uint64_t offset, uint64_t bytes)
