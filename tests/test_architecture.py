@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "background": {"_core", "breaker"},
     "status": {"breaker", "config"},
     "exits": {"_core"},
+    "predecessors": {"background", "logs"},
     "threads": {"_core"},
     "tracebacks": set(),
     "spans": {"_core", "breaker", "inactive", "tracebacks"},
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "limits",
         "overhead",
         "place",
+        "predecessors",
         "spans",
         "status",
         "threads",
@@ -101,7 +103,7 @@ CAPTURE_WING = (
         "tracebacks",
         "trackers",
     ),
-    *("control", "counters", "kill_switch", "overhead", "place", "shared_key"),
+    *("control", "counters", "kill_switch", "overhead", "place", "predecessors", "shared_key"),
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {

@@ -86,6 +86,13 @@ OPTIONS = (
         "the recording lies in memory; 0: no bound.",
     ),
     Option(
+        "post_mortem_at_start",
+        "flag",
+        False,
+        "Log a line about each process that died badly since, a few seconds after the start. A "
+        "process of its own reads their recordings, for a second or two.",
+    ),
+    Option(
         "memory_limit_bytes",
         "bytes",
         0,
@@ -204,6 +211,7 @@ class Config:
     keep_count: int
     keep_days: int
     keep_free_bytes: int
+    post_mortem_at_start: bool
     scale: int
     trackers: str
     dump_max_bytes: int

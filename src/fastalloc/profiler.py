@@ -140,6 +140,10 @@ def _start_core(resolved: config.Config) -> None:
     dumps.begin(resolved, _program(), status)
     exits.watch_children()
     _keep_house(resolved.dir, caps)
+    if resolved.post_mortem_at_start:
+        from fastalloc import predecessors
+
+        predecessors.look(resolved.dir)
     if not _exit_registered:
         atexit.register(_at_exit)
         _exit_registered = True

@@ -133,3 +133,33 @@ def test_an_unreadable_recording_does_not_hide_the_others(
     assert done.status == 1
     assert "1 died badly" in done.out
     assert "unreadable: " in done.out
+
+
+def test_the_odd_worker_of_a_fleet_is_named(fastalloc: Command, tmp_path: Path) -> None:
+    died(tmp_path)
+    for pid in (4243, 4244):
+        other = shop_recording(pid)
+        other.options({"program": "/app/manage.py"})
+        other.write(tmp_path / f"fastalloc-{pid}-1700000000000.recording")
+    text = fastalloc("post-mortem", tmp_path).out
+    assert "3 recorded, 0 alive, 1 died badly" in text
+    assert "the odd one is 4242: it alone died badly" in text
+    (fleet,) = fastalloc("post-mortem", tmp_path, "--json").json["fleets"]
+    assert fleet["odd_pid"] == 4242
+
+
+def test_log_tells_of_each_death_once(fastalloc: Command, tmp_path: Path) -> None:
+    died(tmp_path)
+    done = fastalloc("post-mortem", tmp_path, "--log")
+    assert done.status == 1
+    line = done.json
+    assert len(done.out.splitlines()) == 1
+    assert (line["dead_pid"], line["ending"], line["span"]) == (
+        4242,
+        "out_of_memory",
+        "GET /orders/",
+    )
+    assert line["usage_percent"] == 95
+    assert fastalloc("post-mortem", tmp_path, "--log").out == ""
+    died(tmp_path, 4250)
+    assert fastalloc("post-mortem", tmp_path, "--log").json["dead_pid"] == 4250

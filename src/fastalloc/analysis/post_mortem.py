@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastalloc.analysis.endings import Candidate, Ending, Usage, candidate, ending, usage
+from fastalloc.analysis.fleets import Fleet, fleets
 from fastalloc.analysis.machine import Machine
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.folder import dumps, recordings
@@ -130,12 +131,38 @@ class Death(NamedTuple):
             "repaired": snapshot.repaired,
         }
 
+    def to_line(self) -> dict[str, Any]:
+        """The little that fits a line of log, for JSON."""
+        line: dict[str, Any] = {
+            "dead_pid": self.snapshot.pid,
+            "program": self.program,
+            "ending": self.ending.kind,
+            "certainty": self.ending.certainty,
+            "name": self.ending.name,
+            "last_seen": self.last_seen.isoformat(timespec="seconds"),
+            "usage_percent": round(self.usage.percent),
+            "limit_bytes": self.usage.limit_bytes,
+            "live_bytes": self.snapshot.live_bytes,
+        }
+        for name, rows in (("span", self.spans), ("line", self.lines)):
+            if rows:
+                line[name] = rows[0].key
+                line[f"{name}_bytes"] = rows[0].live_bytes
+                line[f"{name}_error_bytes"] = round(rows[0].error_bytes)
+        line["evidence"] = self.ending.evidence[:2]
+        line["recording"] = str(self.snapshot.path)
+        if self.dumps:
+            line["dump"] = str(self.dumps[-1])
+        return line
+
 
 class Report(NamedTuple):
     """A folder's dead."""
 
     deaths: list[Death]
     """The newest last."""
+    fleets: list[Fleet]
+    """Workers of one master, of which at least one is among `deaths`."""
     alive: int
     """Processes that still run."""
     unreadable: list[str]
@@ -172,7 +199,12 @@ def examine(
         deaths.append(_death(each, ending(snapshot, machine, candidates), own, limit))
     deaths.sort(key=lambda death: death.last_seen)
     alive = sum(each.snapshot.state == "running" for each in candidates)
-    return Report(deaths, alive, unreadable)
+    shown = {death.snapshot.pid for death in deaths}
+    groups = fleets(
+        [each.snapshot for each in candidates],
+        {death.snapshot.path: death.ending for death in deaths},
+    )
+    return Report(deaths, [fleet for fleet in groups if shown & set(fleet.pids)], alive, unreadable)
 
 
 def _read_all(directory: Path) -> tuple[list[Candidate], list[str]]:

@@ -11,6 +11,9 @@ Ends with status 1 if a process died badly, 0 if none did, 2 for bad input.
 from __future__ import annotations
 
 import argparse
+import json
+import os
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +25,7 @@ from fastalloc.cli.numbers import positive_count
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fastalloc.analysis.fleets import Fleet
     from fastalloc.analysis.post_mortem import Death, Point, Report
     from fastalloc.recording.holders import Row
 
@@ -50,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=5,
         metavar="COUNT",
         help="rows of each kind, for each process (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log",
+        action="store_true",
+        help="one line of JSON for each process that died badly and was not told before",
     )
     output.add_json_option(parser)
 
@@ -85,7 +94,9 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise CommandError(f"cannot list {directory}: {error.strerror}") from None
     bad = [death for death in report.deaths if death.ending.is_bad]
-    if args.json:
+    if args.log:
+        _log(directory, bad)
+    elif args.json:
         output.print_json(
             {
                 "directory": str(directory),
@@ -93,12 +104,43 @@ def run(args: argparse.Namespace) -> int:
                 "ended": len(report.deaths),
                 "died_badly": len(bad),
                 "deaths": [death.to_dict() for death in report.deaths],
+                "fleets": [fleet.to_dict() for fleet in report.fleets],
                 "unreadable": report.unreadable,
             }
         )
     else:
         _print(output.make_console(), directory, report, bad)
     return EXIT_FOUND if bad else 0
+
+
+TOLD = ".post-mortem-told"
+"""Names of recordings that `--log` has told of, a line each."""
+MAX_TOLD_BYTES = 1 << 20
+
+
+def _log(directory: Path, bad: list[Death]) -> None:
+    """A line for each that is not among those told, which it then is."""
+    path = directory / TOLD
+    told = _told(path)
+    names = [death.snapshot.path.name for death in bad]
+    for name, death in zip(names, bad, strict=True):
+        if name not in told:
+            print(json.dumps(death.to_line()))
+    if set(names) - told:
+        new = path.with_name(f"{TOLD}-{os.getpid()}")
+        # A folder that cannot be written is told of again.
+        with suppress(OSError):
+            new.write_text("".join(f"{name}\n" for name in names))
+            new.replace(path)
+
+
+def _told(path: Path) -> set[str]:
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_TOLD_BYTES:
+            return set()
+        return set(path.read_text(errors="replace").splitlines())
+    except OSError:
+        return set()
 
 
 def _print(console: Console, directory: Path, report: Report, bad: list[Death]) -> None:
@@ -112,8 +154,31 @@ def _print(console: Console, directory: Path, report: Report, bad: list[Death]) 
             for number, line in enumerate(lines):
                 label = f"  {name if number == 0 else '':<12}" if name else ""
                 console.print(Text(label + line, style="" if name else "bold"))
+    for fleet in report.fleets:
+        if not (fleet.died_badly or fleet.odd_pid):
+            continue
+        console.print()
+        for line in _fleet(fleet):
+            console.print(Text(line))
     for sentence in report.unreadable:
         console.print(Text(f"unreadable: {sentence}", style="yellow"))
+
+
+def _fleet(fleet: Fleet) -> list[str]:
+    """Of the workers of one master: how many ended badly, and which is the odd one."""
+    program = f" {Path(fleet.program).name}" if fleet.program else ""
+    lines = [
+        f"workers of {fleet.parent_pid}{program}: {len(fleet.pids)} recorded, {fleet.alive} alive, "
+        f"{len(fleet.died_badly)} died badly"
+    ]
+    if fleet.odd_pid:
+        lines.append(f"  the odd one is {fleet.odd_pid}: {fleet.odd_reason}")
+        if fleet.more:
+            lines.append(
+                f"  it held {output.format_bytes(fleet.more.change_bytes)} more than "
+                f"{fleet.middle_pid} at {output.shorten_path(fleet.more.key)}"
+            )
+    return lines
 
 
 def _parts(death: Death) -> list[tuple[str, list[str]]]:
