@@ -88,7 +88,11 @@ def count(section: Section, name: str, rows: int, executions: int = 1) -> None:
     scope.queries += executions
     scope.nested += section.nested_count
     scope.rows += rows
-    scope.bytes += section.bytes + section.nested_bytes
+    outer = section.within
+    while outer is not None and name not in getattr(outer.query, "scopes", ()):
+        outer = outer._outer or outer.within
+    if outer is None:  # else: nested in a query under the same scope, which will count it
+        scope.bytes += section.bytes + section.nested_bytes
 
 
 # --- Django's managers ------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ class Section:
     __slots__ = (
         *("_outer", "_phase", "allocations", "bytes", "fetched_bytes", "label"),
         *("nested_allocations", "nested_bytes", "nested_count", "query", "query_set", "seconds"),
-        *("subject", "work"),
+        *("subject", "within", "work"),
     )
 
     def __init__(self, work: Work, label: str, subject: object = None) -> None:
@@ -185,6 +185,7 @@ class Section:
         self.query_set: object = None  # whose rows are read just now
         self.label = label
         self._outer: Section | None = None
+        self.within: Section | None = None  # the outer one, once this one was left
         self._phase: Any = None
 
     def enter(self) -> None:
@@ -214,7 +215,7 @@ class Section:
             self._outer.nested_bytes += size
             executions = getattr(self.query, "executions", 0)
             self._outer.nested_count += executions + self.nested_count
-            self._outer = None
+            self.within, self._outer = self._outer, None
 
     def own_bytes(self) -> int:
         """So far, while it is open."""

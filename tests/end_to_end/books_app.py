@@ -1,0 +1,127 @@
+"""A FastAPI app on SQLAlchemy with three guilty pages and an innocent one: run by test_scenarios.py.
+
+The guilty work of each page is a function of its own, so that it can be run alone and compared.
+"""
+
+from __future__ import annotations
+
+import os
+
+from fastapi import FastAPI
+from sqlalchemy import ForeignKey, create_engine, event, select
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    selectinload,
+    with_loader_criteria,
+)
+
+import fastalloc  # first: with FASTALLOC_MODE set, recording starts here
+from fastalloc.integrations.starlette import Middleware
+
+AUTHORS, BOOKS = 300, 6000
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Author(Base):
+    __tablename__ = "author"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    is_hidden: Mapped[bool] = mapped_column(default=False)
+    books: Mapped[list[Book]] = relationship(back_populates="author")
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    author_id: Mapped[int] = mapped_column(ForeignKey("author.id"), index=True)
+    title: Mapped[str]
+    is_hidden: Mapped[bool] = mapped_column(default=False)
+    author: Mapped[Author] = relationship(back_populates="books")
+
+
+engine = create_engine(f"sqlite:///{os.environ['BOOKS_DATABASE']}", pool_size=50)
+
+
+class Shop(Session):
+    """A session whose every query loads whole authors and only what is not hidden."""
+
+
+@event.listens_for(Shop, "do_orm_execute")
+def _whole_and_not_hidden(state) -> None:
+    if state.is_select and not state.is_relationship_load and not state.is_column_load:
+        state.statement = state.statement.options(
+            with_loader_criteria(Author, Author.is_hidden.is_(False)),
+            selectinload(Author.books),
+        )
+
+
+def fill() -> None:
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        authors = [Author(name=f"author {n}") for n in range(AUTHORS)]
+        session.add_all(authors)
+        session.add_all(Book(author=authors[n % AUTHORS], title=f"title {n}") for n in range(BOOKS))
+        session.commit()
+
+
+def names_of_authors() -> set[str]:
+    """One query for the books, and one for each of their authors."""
+    with Session(engine) as session:
+        books = session.scalars(select(Book).limit(150)).all()
+        return {book.author.name for book in books}
+
+
+def numbers_of_authors() -> list[int]:
+    """Asks for authors, through a session that loads their books too."""
+    with Shop(engine) as session:
+        return [author.id for author in session.scalars(select(Author).limit(100))]
+
+
+def count_of_books() -> int:
+    """Reads a whole table to count it."""
+    with Session(engine) as session:
+        return len(session.scalars(select(Book)).all())
+
+
+def first_titles() -> list[str]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Book.title).limit(10)))
+
+
+app = FastAPI()
+
+
+@app.get("/repeats/")
+def repeats() -> int:
+    return len(names_of_authors())
+
+
+@app.get("/scope/")
+def scope() -> int:
+    return len(numbers_of_authors())
+
+
+@app.get("/large/")
+async def large() -> int:  # on the event loop itself, as it should not be
+    return count_of_books()
+
+
+@app.get("/innocent/")
+def innocent() -> list[str]:
+    return first_titles()
+
+
+@app.get("/innocent/{number}")
+async def innocent_on_the_loop(number: int) -> list[str]:
+    return first_titles()
+
+
+application = Middleware(app)
+del fastalloc
