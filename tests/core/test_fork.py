@@ -270,7 +270,8 @@ in_child(lambda: report(active=fastalloc.status().active))
         assert 6_000_000 <= each["live"] < 8_000_000
     assert 2_000_000 <= parent["live"] < 4_000_000
     assert not last["active"]
-    assert len(done.recordings) == 3
+    # The child of the switched-off process had one of its own, which its start closed.
+    assert len(done.recordings) == 4
     for path in done.recordings:
         assert_consistent(fastalloc.read(path))
 
