@@ -135,6 +135,30 @@ def test_an_unreadable_recording_does_not_hide_the_others(
     assert "unreadable: " in done.out
 
 
+def test_a_package_that_is_run_is_called_by_its_name(fastalloc: Command, tmp_path: Path) -> None:
+    recording = died(tmp_path)
+    recording.options({"program": "/venv/lib/python3.11/site-packages/gunicorn/__main__.py"})
+    recording.write(tmp_path / "fastalloc-4242-1700000000000.recording")
+    assert "process 4242 gunicorn: " in fastalloc("post-mortem", tmp_path).out
+
+
+@pytest.mark.parametrize(("reason", "status"), [("guard", 1), ("manual", 0)])
+def test_a_dump_whose_recording_is_gone_tells_for_itself(
+    fastalloc: Command, tmp_path: Path, reason: str, status: int
+) -> None:
+    dump = tmp_path / "dump-4242-1700000059000"
+    dump.mkdir()
+    died(tmp_path)
+    (tmp_path / "fastalloc-4242-1700000000000.recording").rename(dump / "recording.fastalloc")
+    (dump / "state.json").write_text(f'{{"version": 1, "reason": "{reason}"}}')
+    done = fastalloc("post-mortem", tmp_path, "--json")
+    assert done.status == status
+    (death,) = done.json["deaths"]
+    assert (death["ending"], death["name"]) == ("dumped", reason)
+    assert death["spans"][0]["key"] == "GET /orders/"
+    assert death["dumps"] == [str(dump)]
+
+
 def test_the_odd_worker_of_a_fleet_is_named(fastalloc: Command, tmp_path: Path) -> None:
     died(tmp_path)
     for pid in (4243, 4244):

@@ -26,6 +26,7 @@ KINDS = {
     "failed_allocation": "ended by a failed allocation",
     "out_of_memory": "killed: out of memory",
     "killed": "killed, or left by os._exit",
+    "dumped": "wrote a dump; its recording is gone",
 }
 CERTAINTIES = ("certain", "likely", "unknown")
 
@@ -34,6 +35,8 @@ NEAR_PERCENT = 90
 FAR_PERCENT = 75
 FAILED = "exit status "
 """How the name of a clean end begins whose status is not 0: a child of multiprocessing tells it."""
+REASONS_BY_HAND = ("manual", "signal", "command")
+"""Of a dump: somebody asked for it."""
 HARMLESS_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 LOG_TOLERANCE_SECONDS = 5.0
 """The kernel's log has a clock of its own."""
@@ -54,6 +57,8 @@ class Ending(NamedTuple):
     @property
     def is_bad(self) -> bool:
         """Nobody meant the process to end like this."""
+        if self.kind == "dumped":
+            return self.name not in REASONS_BY_HAND
         if self.kind == "signal":
             return self.name not in HARMLESS_SIGNALS
         return self.kind not in ("clean", "stopped") or self.name.startswith(FAILED)
@@ -115,6 +120,16 @@ def ending(snapshot: Snapshot, machine: Machine, others: Sequence[Candidate]) ->
     if snapshot.state == "exited":  # a recording of before exits were noted
         return Ending("clean", "certain", "", ["the interpreter finished"])
     return _without_a_word(snapshot, machine, others)
+
+
+def ending_of_dump(dump: Snapshot) -> Ending:
+    """What a dump tells of the end of a process whose recording is gone: why it was written."""
+    reason = str(dump.dump.get("reason", ""))[:80]
+    seen = usage(dump)
+    evidence = [f"a dump was written ({reason or 'no reason is given'})"]
+    if seen.limit_bytes:
+        evidence.append(_describe(seen))
+    return Ending("dumped", "unknown", reason, evidence)
 
 
 def _as_told(snapshot: Snapshot) -> Ending:

@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastalloc.analysis.endings import Candidate, Ending, Usage, candidate, ending, usage
+from fastalloc.analysis.endings import (
+    Candidate,
+    Ending,
+    Usage,
+    candidate,
+    ending,
+    ending_of_dump,
+    usage,
+)
 from fastalloc.analysis.fleets import Fleet, fleets
 from fastalloc.analysis.machine import Machine
 from fastalloc.recording.errors import RecordingError
-from fastalloc.recording.folder import dumps, recordings
+from fastalloc.recording.folder import Entry, dumps, recordings
 from fastalloc.recording.holders import NO_SPAN
 from fastalloc.recording.reader import read
 
@@ -23,7 +31,10 @@ if TYPE_CHECKING:
 
 MAX_RECORDINGS = 1000
 """The newest are looked at; more would take minutes."""
+MAX_ORPHANS = 20
+"""Dumps without a recording: the newest are looked at."""
 CLIMB_SECONDS = 60.0
+DUMP_AFTER_SECONDS = 60.0
 
 
 class Running(NamedTuple):
@@ -184,19 +195,23 @@ def examine(
     candidates, unreadable = _read_all(directory)
     made = dumps(directory)
     deaths = []
+    orphans = set(made)
     for each in candidates:
         snapshot = each.snapshot
-        if snapshot.state in ("running", "empty"):
+        own = [entry for entry in made if _is_of(entry, each)]
+        orphans -= set(own)
+        if snapshot.state in ("running", "empty") or not _is_since(each, since):
             continue
-        if since is not None and each.last_seconds < since.timestamp():
+        paths = [entry.path for entry in own]
+        deaths.append(_death(each, ending(snapshot, machine, candidates), paths, limit))
+    for entry in sorted(orphans)[-MAX_ORPHANS:]:
+        try:
+            each = candidate(read(entry.path))
+        except RecordingError as error:
+            unreadable.append(str(error))
             continue
-        own = [
-            entry.path
-            for entry in made
-            if entry.pid == snapshot.pid
-            and each.begin_seconds - 1 <= entry.start_ms / 1000 <= each.last_seconds + 60
-        ]
-        deaths.append(_death(each, ending(snapshot, machine, candidates), own, limit))
+        if _is_since(each, since):
+            deaths.append(_death(each, ending_of_dump(each.snapshot), [entry.path], limit))
     deaths.sort(key=lambda death: death.last_seen)
     alive = sum(each.snapshot.state == "running" for each in candidates)
     shown = {death.snapshot.pid for death in deaths}
@@ -205,6 +220,23 @@ def examine(
         {death.snapshot.path: death.ending for death in deaths},
     )
     return Report(deaths, [fleet for fleet in groups if shown & set(fleet.pids)], alive, unreadable)
+
+
+def _is_of(dump: Entry, each: Candidate) -> bool:
+    """Whether a dump was made by (or of) this process. A killed process may live on a while after
+    its last sign of life."""
+    made = dump.start_ms / 1000
+    if dump.pid != each.snapshot.pid or made < each.begin_seconds - 1:
+        return False
+    if each.snapshot.state == "running":
+        return True
+    return made <= each.last_seconds + (
+        1 if each.snapshot.state == "exited" else DUMP_AFTER_SECONDS
+    )
+
+
+def _is_since(each: Candidate, since: datetime | None) -> bool:
+    return since is None or each.last_seconds >= since.timestamp()
 
 
 def _read_all(directory: Path) -> tuple[list[Candidate], list[str]]:

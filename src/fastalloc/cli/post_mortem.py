@@ -166,7 +166,7 @@ def _print(console: Console, directory: Path, report: Report, bad: list[Death]) 
 
 def _fleet(fleet: Fleet) -> list[str]:
     """Of the workers of one master: how many ended badly, and which is the odd one."""
-    program = f" {Path(fleet.program).name}" if fleet.program else ""
+    program = _program(fleet.program)
     lines = [
         f"workers of {fleet.parent_pid}{program}: {len(fleet.pids)} recorded, {fleet.alive} alive, "
         f"{len(fleet.died_badly)} died badly"
@@ -181,6 +181,13 @@ def _fleet(fleet: Fleet) -> list[str]:
     return lines
 
 
+def _program(path: str) -> str:
+    """The program's name behind a space; of a package that is run, the package's."""
+    whole = Path(path)
+    name = whole.parent.name if whole.name == "__main__.py" else whole.name
+    return f" {name}" if name else ""
+
+
 def _parts(death: Death) -> list[tuple[str, list[str]]]:
     """What is said of one process: (label, lines)."""
     return [
@@ -188,7 +195,7 @@ def _parts(death: Death) -> list[tuple[str, list[str]]]:
         ("evidence", death.ending.evidence),
         ("spans", [_holder(death, row) for row in death.spans if row.live_bytes]),
         ("lines", [_line(death, row) for row in death.lines if row.live_bytes]),
-        ("stack", [output.shorten_path(frame) for frame in death.stack]),
+        ("stack", _stack(death)),
         ("running", _running(death)),
         ("jump", _jump(death)),
         ("last minute", _climb(death)),
@@ -202,7 +209,7 @@ def _headline(death: Death) -> str:
 
     snapshot, end = death.snapshot, death.ending
     name = f" ({end.name})" if end.name else ""
-    program = f" {Path(death.program).name}" if death.program else ""
+    program = _program(death.program)
     sure = f", {end.certainty}" if end.certainty != "unknown" else ""
     return (
         f"process {snapshot.pid}{program}: {KINDS[end.kind]}{name}{sure}; last seen "
@@ -217,6 +224,16 @@ def _holder(death: Death, row: Row) -> str:
         f"{output.shorten_path(row.key)}  {output.format_bytes(row.live_bytes)} "
         f"± {output.format_bytes(row.error_bytes)}{share}"
     )
+
+
+FRAMES = 8
+"""Of a stack, off JSON."""
+
+
+def _stack(death: Death) -> list[str]:
+    frames = [output.shorten_path(frame) for frame in death.stack]
+    more = len(frames) - FRAMES
+    return frames[:FRAMES] + ([f"and {more} more, down to {frames[-1]}"] if more > 0 else [])
 
 
 def _line(death: Death, row: Row) -> str:
