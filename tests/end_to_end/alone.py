@@ -54,7 +54,7 @@ def of_fastapi() -> dict[str, int]:
     return {
         "scope": bytes_of(books_app.numbers_of_authors),
         "repeats": bytes_of(books_app.names_of_authors),
-        "large": bytes_of(books_app.count_of_books),
+        "large": bytes_of(books_app.all_books),
     }
 
 
