@@ -77,7 +77,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 # Only inside a function, when used, or for types: reading has no part in what recording costs.
-MAY_IMPORT_LATE = {"integrations": {"cli"}, "profiler": {"recording"}, "requests": {"trackers"}}
+MAY_IMPORT_LATE = {
+    "integrations": {"background", "cli"},
+    "profiler": {"recording"},
+    "requests": {"trackers"},
+}
 
 CAPTURE_WING = (
     *(
@@ -107,7 +111,15 @@ CAPTURE_WING = (
     *("integrations", ""),
 )
 THIRD_PARTY_IN_CAPTURE = {
-    "integrations": {"asgiref", "celery", "django", "flask", "starlette"},
+    "integrations": {
+        "asgiref",
+        "celery",
+        "django",
+        "flask",
+        "opentelemetry",
+        "prometheus_client",
+        "starlette",
+    },
     "kill_switch": {"django"},  # inside functions only, as for trackers
     "trackers": {"django", "flask", "sqlalchemy", "starlette"},  # inside functions only, see below
 }

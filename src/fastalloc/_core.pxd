@@ -96,6 +96,8 @@ cdef extern from "fastalloc.h":
     fa_status fa_to_file()
     uint64_t fa_file_bytes()
     fa_status fa_copy_recording(char *to, size_t bytes)
+    int FA_DOMAIN_COUNT
+    void fa_live_by_domain(uint64_t *bytes)
     void fa_thread_totals(uint64_t *count, uint64_t *bytes)
 
     void fa_watch_scopes(void *scope_type, size_t offset, void *context_variable, int64_t hash)

@@ -98,6 +98,7 @@ fa_status fa_to_file(void); /* what was started in memory goes on in a file */
 uint64_t fa_file_bytes(void);
 /* A consistent copy into `to` (fa_file_bytes() long, zeroed). About 0.1 ms. */
 fa_status fa_copy_recording(char *to, size_t bytes);
+void fa_live_by_domain(uint64_t bytes[FA_DOMAIN_COUNT]); /* estimated; some 10 us: reads all sites */
 void fa_thread_totals(uint64_t *count, uint64_t *bytes); /* exact, of the calling thread */
 
 /* --- dumps; GIL, except fa_dump_write (any). One at a time ------------------------------- */

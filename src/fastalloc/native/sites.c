@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "fastalloc.h"
 #include "id_index.h"
 #include "raw_memory.h"
 #include "recorder.h"
@@ -191,4 +192,14 @@ uint32_t site_intern(uint32_t node, uint32_t domain)
     region->used++;
     id_index_insert(&sites_index, hash, id);
     return id;
+}
+
+void fa_live_by_domain(uint64_t bytes[FA_DOMAIN_COUNT])
+{
+    memset(bytes, 0, FA_DOMAIN_COUNT * sizeof *bytes);
+    if (!fa.header) return;
+    fa_lock();
+    for (uint64_t i = 0; i < REGION(FA_SITES).used; i++)
+        if (fa.sites[i].domain < FA_DOMAIN_COUNT) bytes[fa.sites[i].domain] += fa.sites[i].held.live_bytes;
+    fa_unlock();
 }

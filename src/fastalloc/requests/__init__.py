@@ -18,7 +18,7 @@ says which. Nothing here raises into the program.
 
 from __future__ import annotations
 
-from fastalloc.requests.endings import flush
+from fastalloc.requests.endings import flush, listen
 from fastalloc.requests.request import Request, begin, current, observe, prepare
 
-__all__ = ["Request", "begin", "current", "flush", "observe", "prepare"]
+__all__ = ["Request", "begin", "current", "flush", "listen", "observe", "prepare"]

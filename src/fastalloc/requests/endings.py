@@ -68,6 +68,11 @@ def _keep(request: Request, totals: Totals, is_among_largest: bool) -> None:
         background.soon(lambda: _tell(request, totals))
 
 
+def listen(listener: Listener) -> None:
+    """Call `listener(request, totals)` with each request that ends, on its path, under a breaker."""
+    listeners.append(listener)
+
+
 def flush() -> None:
     """Write what waits for the log now: the process is about to end without telling. Never raises."""
     try:
