@@ -52,10 +52,18 @@ def test_under_thread_sanitizer(
     run(native_program("main.c", "thread"), tmp_path, case)
 
 
+@pytest.mark.parametrize("case", OF_THREADS)
+def test_threads_as_compiled_for_release(
+    native_program: Callable[[str, str], Path], tmp_path: Path, case: str
+) -> None:
+    """Optimised, and without a sanitizer's barriers: also where there is none, as under emulation."""
+    run(native_program("main.c", "none"), tmp_path, case)
+
+
 def test_all_cases_of_the_program_are_known_here(
     native_program: Callable[[str, str], Path],
 ) -> None:
     listed = subprocess.run(
-        [native_program("main.c", "address")], capture_output=True, text=True, check=True
+        [native_program("main.c", "none")], capture_output=True, text=True, check=True
     )
     assert sorted(listed.stdout.split("\n")[:-1]) == sorted(CASES)

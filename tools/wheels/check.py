@@ -97,9 +97,13 @@ def faults_of_symbols(sections: dict[str, object], glibc: int) -> Iterator[str]:
     needs, versions, symbols = (
         sections.get(name) for name in (".gnu.version_r", ".gnu.version", ".dynsym")
     )
-    assert isinstance(needs, GNUVerNeedSection)
-    assert isinstance(versions, GNUVerSymSection)
-    assert isinstance(symbols, SymbolTableSection)
+    if not (
+        isinstance(needs, GNUVerNeedSection)
+        and isinstance(versions, GNUVerSymSection)
+        and isinstance(symbols, SymbolTableSection)
+    ):
+        yield "names no versions of what it needs"
+        return
     for _, entries in needs.iter_versions():
         for entry in entries:
             number = re.fullmatch(r"GLIBC_(\d+)\.(\d+)(?:\.\d+)?", entry.name)

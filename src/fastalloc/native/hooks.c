@@ -8,6 +8,7 @@
 
 #include <linux/membarrier.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fastalloc.h"
@@ -82,9 +83,11 @@ void hooks_order_stores(void)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 #ifdef __aarch64__
-    /* The reader has no barrier of its own: every core gets one now. */
-    syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
-    syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    /* The reader has no barrier of its own: every core gets one now. Where the kernel gives none (a
+     * sandbox, an emulator), wait much longer than a core can run ahead of what it has read. */
+    if (syscall(__NR_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 ||
+        syscall(__NR_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) != 0)
+        nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 #endif
 }
 
