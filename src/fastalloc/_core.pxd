@@ -57,6 +57,7 @@ cdef extern from "fastalloc.h":
         uint64_t guard_ns
         uint64_t guard_usage_bytes
         uint64_t guard_size
+        uint64_t forked_ns
         uint32_t dumps
         uint64_t losses[64]
 
@@ -181,5 +182,6 @@ cdef extern from "fastalloc.h":
     uint64_t fa_now_ns()
     int64_t fa_headroom()
     void fa_count_objects(void **wanted, size_t wanted_count, uint64_t budget_ns, fa_object_counts *counts)
+    int fa_counting_writes()
     void *fa_most_frequent_type(uint64_t *count)
     void fa_forget_types()

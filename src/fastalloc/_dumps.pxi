@@ -87,6 +87,7 @@ def header():
         "guard_usage_bytes": header.guard_usage_bytes,
         "guard_size": header.guard_size,
         "dumps": header.dumps,
+        "forked_ns": header.forked_ns,
         "losses": [header.losses[i] for i in range(FA_LOSS_COUNT)],
     }
 
@@ -154,6 +155,11 @@ def span_of(context):
     """The number of the span that a Context is in; 0: none."""
     cdef object scope = context.get(_scope_variable)
     return fa_scope_span_id((<Scope>scope).scope) if isinstance(scope, Scope) else 0
+
+
+def counting_writes():
+    """Whether count_objects writes to the objects: in a forked child that copies the pages it shares."""
+    return fa_counting_writes() != 0
 
 
 def count_objects(tuple wanted, double seconds, size_t most):

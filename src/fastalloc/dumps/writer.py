@@ -16,6 +16,12 @@ from fastalloc.breaker import Breaker
 from fastalloc.dumps import facts, stacks
 from fastalloc.dumps.text import Cut, Text
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastalloc.status import Status
+
 STATE_VERSION = 1
 TOUCHED_BYTES = 64 << 10  # of the text: there before the memory is gone
 WAIT_SECONDS = 10.0  # for another thread's dump
@@ -92,7 +98,7 @@ def _write(reason: str) -> str:
     add("spans", facts.open_spans)
     add("checkpoints", lambda: facts.checkpoints(header["now_ns"]))
     add("threads", lambda: {"items": stacks.threads()})
-    objects = _Objects(text)
+    objects = _Objects(text, _copied_by_counting(status, header, headroom))
     add("objects", objects.section)
     add("tasks", lambda: {"items": stacks.tasks(objects.kept)})
     add("greenlets", lambda: {"items": stacks.greenlets(objects.kept)})
@@ -112,14 +118,23 @@ def _itself(text: Text, begun: float) -> dict[str, object]:
     }
 
 
+def _copied_by_counting(status: Status, header: dict[str, Any], headroom: int) -> bool:
+    """Whether to look at all objects could take more memory than is left."""
+    if not _core.counting_writes() or not header["forked_ns"]:
+        return False
+    return 0 <= headroom < status.rss_bytes
+
+
 class _Objects:
     """The one look at all objects, which serves three sections."""
 
-    def __init__(self, text: Text) -> None:
-        self.text = text
+    def __init__(self, text: Text, copies: bool) -> None:
+        self.text, self.copies = text, copies
         self.kept: list[object] = []
 
     def section(self) -> dict[str, object]:
+        if self.copies:
+            raise Cut("counting would copy the memory shared with the parent, beyond the limit")
         objects = facts.Objects(self.text.seconds_left)
         self.kept = objects.kept
         return objects.section()

@@ -1,16 +1,18 @@
 /* How to visit every object that the garbage collector tracks, without a list of them.
  *
- *   3.11    by the collector's own lists, as gc.get_objects() goes through them
- *   3.12 on PyUnstable_GC_VisitObjects
+ *   3.11 to 3.13   by the collector's own lists, as gc.get_objects() goes through them, only reading
+ *   3.14 on        PyUnstable_GC_VisitObjects, which counts a reference of each object up and down: in a
+ *                  forked child that writes to every page it shares with its parent (VISITING_WRITES)
  *
  * The visitor neither allocates nor frees, so no collection can begin meanwhile. */
 #ifndef FA_CPYTHON_OBJECTS_H
 #define FA_CPYTHON_OBJECTS_H
 
-#define Py_BUILD_CORE 1 /* 3.11 has no other way */
+#define Py_BUILD_CORE 1
 #include <Python.h>
 
-#if PY_VERSION_HEX >= 0x030c0000
+#if PY_VERSION_HEX >= 0x030e0000 || defined(Py_GIL_DISABLED)
+#define VISITING_WRITES 1
 
 static inline void visit_objects(int (*visit)(PyObject *, void *), void *state)
 {
@@ -18,6 +20,7 @@ static inline void visit_objects(int (*visit)(PyObject *, void *), void *state)
 }
 
 #else
+#define VISITING_WRITES 0
 
 #include <internal/pycore_gc.h>
 #include <internal/pycore_interp.h>

@@ -140,6 +140,7 @@ struct fa_object_counts {
     int complete;
 };
 void fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts);
+int fa_counting_writes(void); /* to each object: what a forked child shares with its parent is copied */
 void *fa_most_frequent_type(uint64_t *count); /* and forgets it; NULL: none is left */
 void fa_forget_types(void); /* those that are left */
 

@@ -68,6 +68,11 @@ static int count_one(PyObject *object, void *state)
     return 1;
 }
 
+int fa_counting_writes(void)
+{
+    return VISITING_WRITES;
+}
+
 void fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts)
 {
     counts->seen = counts->untold = counts->kept = 0;
