@@ -11,6 +11,12 @@ cdef extern from "fastalloc.h":
         FA_ERROR_UNSUPPORTED
         FA_ERROR_ARGUMENT
 
+    int FA_LIMITS
+    struct fa_limit:
+        uint64_t bytes
+        uint32_t kind
+        const char *usage_path
+
     struct fa_config:
         const char *directory
         const char *options
@@ -19,8 +25,14 @@ cdef extern from "fastalloc.h":
         uint32_t max_frames
         uint32_t scale
         const char *cgroup_usage_path
-        uint64_t limit_bytes
-        uint32_t limit_of_cgroup
+        const fa_limit *limits
+        uint32_t limit_count
+        uint32_t summary_percent
+        uint32_t guard_percent
+        uint32_t guard_rearm_percent
+        uint32_t standby_light_percent
+        uint32_t standby_aggressive_percent
+        uint64_t guard_cooldown_ns
         uint32_t python_version
         uint32_t in_memory
         const char *oom_events_path
@@ -42,6 +54,8 @@ cdef extern from "fastalloc.h":
         uint64_t rss_bytes
         uint64_t cgroup_bytes
         uint64_t limit_bytes
+        uint64_t limit_usage_bytes
+        uint32_t limit_index
         uint64_t start_time_ns
         uint32_t python_version
         uint32_t max_frames
@@ -86,6 +100,12 @@ cdef extern from "fastalloc.h":
     void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes)
     void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open)
     ctypedef uint64_t (*fa_work)(uint32_t reasons) noexcept
+    void fa_guard_stop_tracking()
+    void fa_guard_rearm()
+    int fa_guard_has_stopped()
+    uint32_t fa_guard_mode()
+    uint64_t fa_guard_limit(uint32_t index, uint64_t *used)
+    size_t fa_guard_frame(char *to, size_t capacity)
     void fa_set_work(fa_work work)
     void fa_work_due(uint64_t delay_ns)
     int fa_watcher_join(uint64_t wait_ns) nogil

@@ -45,9 +45,13 @@ def unsupported():
 
 
 def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, uint32_t max_frames,
-          uint32_t scale, bytes cgroup_usage_path, uint64_t limit_bytes, bint limit_of_cgroup,
+          uint32_t scale, bytes cgroup_usage_path, list limits, dict guard,
           bytes oom_events_path, uint64_t keep_free_bytes, bint native=False, bint in_memory=False):
-    """Create a recording and hook the allocators. OSError, RuntimeError, ValueError."""
+    """Create a recording and hook the allocators. OSError, RuntimeError, ValueError.
+
+    limits: up to six of (bytes, number of its kind, path of the usage). guard: see _guard_config.
+    """
+    cdef fa_limit found[6]
     cdef fa_config config
     config.directory = directory
     config.options = options
@@ -56,8 +60,8 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
     config.max_frames = max_frames
     config.scale = scale
     config.cgroup_usage_path = cgroup_usage_path
-    config.limit_bytes = limit_bytes
-    config.limit_of_cgroup = limit_of_cgroup
+    config.limits = found
+    config.limit_count = _guard_config(found, &config, limits, guard)
     config.python_version = sys.hexversion
     config.oom_events_path = oom_events_path
     config.keep_free_bytes = keep_free_bytes
@@ -108,8 +112,8 @@ def state():
         "recording": os.fsdecode(fa_recording_path()),
         "pid": header.pid,
         "state": STATES[header.state] if header.state < 4 else "unknown",
-        "mode": MODES[header.mode] if header.mode < 5 else "unknown",
-        "active": fa_is_active() != 0,
+        "mode": MODES[fa_guard_mode()],
+        "active": fa_is_active() != 0 and not fa_guard_has_stopped(),
         "interval_bytes": header.interval_bytes,
         "live_bytes": header.live_bytes,
         "samples": header.samples,
@@ -117,6 +121,10 @@ def state():
         "rss_bytes": header.rss_bytes,
         "cgroup_bytes": header.cgroup_bytes,
         "limit_bytes": header.limit_bytes,
+        "limit_usage_bytes": header.limit_usage_bytes,
+        "limit_index": header.limit_index,
+        "guard": GUARD_STATES[header.guard_state] if header.guard_state < 4 else "unknown",
+        "guard_trips": header.guard_trips,
         "free_design": ("divert", "filter")[header.free_design],
         "hooks_displaced": fa_hooks_displaced() != 0,
         "own_cpu_ns": header.own_cpu_ns,
@@ -159,4 +167,5 @@ def thread_totals():
 include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests
 include "_dumps.pxi"  # what dumps are made of, and their writing
+include "_guard.pxi"  # the guard
 include "_watcher.pxi"  # the watcher's thread

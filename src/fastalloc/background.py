@@ -98,7 +98,8 @@ def _work(reasons: int) -> float:
         return 0.1
     _running = True
     try:
-        for bit, reason in enumerate(REASONS):
+        for bit in reversed(range(len(REASONS))):  # the guard's first
+            reason = REASONS[bit]
             if reasons >> bit & 1:
                 for handler in tuple(_handlers[reason]):
                     Breaker(f"on {reason}").call(handler)

@@ -100,6 +100,50 @@ OPTIONS = (
         "cgroup, RLIMIT_AS, RLIMIT_DATA and the machine's memory.",
     ),
     Option(
+        "summary_percent",
+        "percent",
+        75,
+        "Usage, in percent of the limit, at which one line is logged. 0: never.",
+    ),
+    Option(
+        "guard_percent",
+        "percent",
+        90,
+        "Usage, in percent of the limit, at which the guard acts: a dump, callbacks, a line in the log, and "
+        "tracking stops. 0: never.",
+    ),
+    Option(
+        "guard_rearm_percent",
+        "percent",
+        75,
+        "Usage below which the guard is armed again and tracking goes on, after the cooldown. 0: it "
+        "acts once, and tracking stays off.",
+    ),
+    Option(
+        "guard_cooldown_seconds",
+        "count",
+        300,
+        "Least time between a trip of the guard and its being armed again, in seconds.",
+    ),
+    Option(
+        "guard_dumps_per_day",
+        "count",
+        3,
+        "Most dumps that the guard of one process writes in 24 hours; beyond them it does all but that.",
+    ),
+    Option(
+        "standby_light_percent",
+        "percent",
+        60,
+        "Usage at which standby becomes light; back 10 points below. 0: never.",
+    ),
+    Option(
+        "standby_aggressive_percent",
+        "percent",
+        80,
+        "Usage at which standby becomes aggressive; back 10 points below. 0: never.",
+    ),
+    Option(
         "dump_max_bytes",
         "bytes",
         512 * 1024,
@@ -212,6 +256,13 @@ class Config:
     keep_days: int
     keep_free_bytes: int
     post_mortem_at_start: bool
+    summary_percent: float
+    guard_percent: float
+    guard_rearm_percent: float
+    guard_cooldown_seconds: int
+    guard_dumps_per_day: int
+    standby_light_percent: float
+    standby_aggressive_percent: float
     scale: int
     trackers: str
     dump_max_bytes: int

@@ -23,7 +23,7 @@ LOOK_SECONDS = 1.0
 FILE_NAME = "disabled"
 
 RUN, DISABLE, ENABLE = range(3)  # enum fa_control
-SOURCES = ("", "program", "control", "file", "key", "overhead")  # enum fa_off
+SOURCES = ("", "program", "control", "file", "key", "overhead", "guard")  # enum fa_off
 UNTIL_ENABLED = ("program", "control", "overhead")
 REASONS = {
     "program": "disabled",

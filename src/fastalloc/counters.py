@@ -13,12 +13,12 @@ from fastalloc import limits
 def read() -> dict[str, object]:
     """As much of Status as can be told. Some 0.1 ms. Never raises."""
     try:
-        limit = limits.find(0)
+        found = limits.find(0)
         return {
             "pid": os.getpid(),
             "rss_bytes": _rss_bytes(),
-            "cgroup_bytes": _number(limit.usage_path),
-            "limit_bytes": limit.limit_bytes,
+            "cgroup_bytes": _number(limits.own_cgroup().usage_path),
+            "limit_bytes": found[0].limit_bytes if found else 0,
         }
     except Exception:  # a /proc or /sys of another kind
         return {}

@@ -12,77 +12,88 @@ _OOM_EVENTS = {1: "memory.oom_control", 2: "memory.events"}
 _USAGES = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
+KINDS = ("resident", "cgroup", "address_space", "data")  # as enum fa_limit_kind
+MOST = 6  # limits that are watched, FA_LIMITS
+
+
 class Limit:
-    """The limit in force. limit_bytes: 0 when nothing could be read. source: where it comes from.
-    of_cgroup: it limits a cgroup. usage_path: file with the usage in bytes of that cgroup, else of
-    this process's own; "" where there is none."""
+    """A limit on memory. limit_bytes. source: where it comes from, such as the file or "RLIMIT_AS". kind:
+    what is compared with it, one of KINDS: "resident", what the process has in memory; "cgroup", the usage of
+    that cgroup with all that are below it, less the page cache it can drop; "address_space", all that the process
+    has mapped; "data", its private writable mappings. usage_path: the file with the usage of a cgroup."""
 
-    __slots__ = ("limit_bytes", "of_cgroup", "source", "usage_path")
+    __slots__ = ("kind", "limit_bytes", "source", "usage_path")
 
-    def __init__(self, limit_bytes: int, source: str, of_cgroup: bool, usage_path: str) -> None:
+    def __init__(self, limit_bytes: int, source: str, kind: str, usage_path: str = "") -> None:
         self.limit_bytes, self.source = limit_bytes, source
-        self.of_cgroup, self.usage_path = of_cgroup, usage_path
+        self.kind, self.usage_path = kind, usage_path
+
+    def to_dict(self) -> dict[str, object]:
+        """Fit for JSON."""
+        return {"limit_bytes": self.limit_bytes, "source": self.source, "kind": self.kind}
 
 
-def find(configured: int = 0) -> Limit:
-    """The smallest of: `configured`, each memory cgroup's up to the root, RLIMIT_AS, RLIMIT_DATA,
-    MemTotal. About 0.3 ms."""
-    cgroups = _cgroups()
-    own_usage = f"{cgroups[0][0]}/{_USAGES[cgroups[0][1]]}" if cgroups else ""
-    found = [Limit(configured, "memory_limit_bytes", False, own_usage)] if configured else []
-    for folder, version in cgroups:
+def find(configured: int = 0, proc: str = "/proc/self") -> list[Limit]:
+    """The smallest limits, smallest first: `configured`, those of each memory cgroup up to the root,
+    RLIMIT_AS, RLIMIT_DATA, MemTotal. About 0.3 ms. proc: where the kernel describes this process."""
+    found = [Limit(configured, "memory_limit_bytes", "resident")] if configured else []
+    for folder, version in _cgroups(proc):
         for name in _LIMITS[version]:
             value = _read_number(f"{folder}/{name}")
             if 0 < value < _NO_LIMIT:
                 usage = f"{folder}/{_USAGES[version]}"
-                found.append(Limit(value, f"{folder}/{name}", True, usage))
-    for value, name in _resource_limits():
-        found.append(Limit(value, name, False, own_usage))
+                found.append(Limit(value, f"{folder}/{name}", "cgroup", usage))
+    found += [Limit(value, name, kind) for value, name, kind in _resource_limits()]
     total = _mem_total()
     if total:
-        found.append(Limit(total, "MemTotal", False, own_usage))
-    return min(found, key=_limit_bytes, default=Limit(0, "none", False, own_usage))
+        found.append(Limit(total, "MemTotal", "resident"))
+    found.sort(key=_limit_bytes)
+    return found[:MOST]
 
 
 class OwnCgroup:
     """The memory cgroup that this process itself is in. folder: where it is seen; "": nowhere.
     id: number of the folder, which no other cgroup has until the next boot. oom_events_path: the
-    file in which the kernel counts whom it has killed there for memory."""
+    file in which the kernel counts whom it has killed there for memory. usage_path: the file with its usage."""
 
-    __slots__ = ("folder", "id", "oom_events_path")
+    __slots__ = ("folder", "id", "oom_events_path", "usage_path")
 
-    def __init__(self, folder: str, id: int, oom_events_path: str) -> None:
-        self.folder, self.id, self.oom_events_path = folder, id, oom_events_path
+    def __init__(self, folder: str, id: int, oom_events_path: str, usage_path: str) -> None:
+        self.folder, self.id = folder, id
+        self.oom_events_path, self.usage_path = oom_events_path, usage_path
 
 
-def own_cgroup() -> OwnCgroup:
+def own_cgroup(proc: str = "/proc/self") -> OwnCgroup:
     """About 0.2 ms."""
-    cgroups = _cgroups()
+    cgroups = _cgroups(proc)
     if not cgroups:
-        return OwnCgroup("", 0, "")
+        return OwnCgroup("", 0, "", "")
     folder, version = cgroups[0]
     try:
         number = os.stat(folder).st_ino
     except OSError:
         number = 0
-    return OwnCgroup(folder, number, f"{folder}/{_OOM_EVENTS[version]}")
+    return OwnCgroup(
+        folder, number, f"{folder}/{_OOM_EVENTS[version]}", f"{folder}/{_USAGES[version]}"
+    )
 
 
 def _limit_bytes(limit: Limit) -> int:
     return limit.limit_bytes
 
 
-def _cgroups() -> list[tuple[str, int]]:
+def _cgroups(proc: str) -> list[tuple[str, int]]:
     """(folder, version) of this process's memory cgroup and all above it, own first."""
     try:
-        with open("/proc/self/cgroup", encoding="utf-8", errors="replace") as file:
+        with open(f"{proc}/cgroup", encoding="utf-8", errors="replace") as file:
             lines = file.read().splitlines()
     except OSError:
         return []
-    mounts = _cgroup_mounts()
+    mounts = _cgroup_mounts(proc)
     found = []
     for line in lines:
-        number, controllers, path = line.split(":", 2)
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         if "memory" in controllers.split(",") and 1 in mounts:
             found += _ancestry(mounts[1], path, 1)
         elif number == "0" and not controllers and 2 in mounts:
@@ -99,20 +110,21 @@ def _ancestry(mount: tuple[str, str], path: str, version: int) -> list[tuple[str
     return [(candidate, version) for candidate in candidates if os.path.isdir(candidate)]
 
 
-def _cgroup_mounts() -> dict[int, tuple[str, str]]:
+def _cgroup_mounts(proc: str) -> dict[int, tuple[str, str]]:
     """Version -> (mount point, root of the hierarchy it shows)."""
     mounts: dict[int, tuple[str, str]] = {}
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+        with open(f"{proc}/mountinfo", encoding="utf-8", errors="replace") as file:
             for line in file:
                 left, _, right = line.partition(" - ")
-                kind, _, options = right.split(" ", 2)
+                kind, _, options = right.partition(" ")
+                options = options.partition(" ")[2]
                 fields = left.split()
                 if kind == "cgroup2":
                     mounts.setdefault(2, (fields[4], fields[3]))
                 elif kind == "cgroup" and "memory" in options.strip().split(","):
                     mounts.setdefault(1, (fields[4], fields[3]))
-    except (OSError, ValueError):
+    except (OSError, IndexError):
         pass
     return mounts
 
@@ -126,14 +138,14 @@ def _read_number(path: str) -> int:
         return 0
 
 
-def _resource_limits() -> list[tuple[int, str]]:
+def _resource_limits() -> list[tuple[int, str, str]]:
     import resource
 
     found = []
-    for name in ("RLIMIT_AS", "RLIMIT_DATA"):
+    for name, kind in (("RLIMIT_AS", "address_space"), ("RLIMIT_DATA", "data")):
         soft, _ = resource.getrlimit(getattr(resource, name))
-        if soft != resource.RLIM_INFINITY:
-            found.append((soft, name))
+        if soft != resource.RLIM_INFINITY and soft > 0:
+            found.append((soft, name, kind))
     return found
 
 

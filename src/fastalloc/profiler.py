@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastalloc.housekeeping import Caps
+    from fastalloc.limits import Limit
     from fastalloc.recording.snapshot import Snapshot
 
 
@@ -44,7 +45,7 @@ _configured: dict[str, object] = {}
 _config: config.Config | None = None
 _reason = _DISABLED if config.is_disabled() else "not started"
 _STOP_SECONDS = 0.5  # that a job of ours may hold up the stop or the exit
-_limit_source = "none"
+_limits: list[Limit] = []
 _warned = False
 _exit_registered = False
 _serving = False
@@ -94,16 +95,26 @@ def _forbidden(directory: str) -> str:
 
 def _start_core(resolved: config.Config) -> None:
     """Recording is on afterwards, or an exception says why not."""
-    global _exit_registered, _serving, _limit_source
-    from fastalloc import background, dumps, exits, housekeeping, limits, overhead, spans, threads
+    global _exit_registered, _serving, _limits
+    from fastalloc import (
+        background,
+        dumps,
+        exits,
+        guard,
+        housekeeping,
+        limits,
+        overhead,
+        spans,
+        threads,
+    )
 
-    limit = limits.find(resolved.memory_limit_bytes)
+    _limits = limits.find(resolved.memory_limit_bytes)
     group = limits.own_cgroup()
-    _limit_source = limit.source
     options = {
         "options": resolved.to_dict(),
         "sources": resolved.sources,
-        "limit_source": _limit_source,
+        "limit_source": _limits[0].source if _limits else "none",
+        "limits": [limit.source for limit in _limits],
         "program": _program(),
         "boot_id": _boot_id(),
         "cgroup": group.folder,
@@ -119,9 +130,13 @@ def _start_core(resolved: config.Config) -> None:
         interval_bytes=resolved.interval_bytes,
         max_frames=resolved.max_frames,
         scale=resolved.scale,
-        cgroup_usage_path=os.fsencode(limit.usage_path),
-        limit_bytes=limit.limit_bytes,
-        limit_of_cgroup=limit.of_cgroup,
+        cgroup_usage_path=os.fsencode(_limits[0].usage_path if _limits else "")
+        or os.fsencode(group.usage_path),
+        limits=[
+            (limit.limit_bytes, limits.KINDS.index(limit.kind), os.fsencode(limit.usage_path))
+            for limit in _limits
+        ],
+        guard=guard.options(resolved),
         oom_events_path=os.fsencode(group.oom_events_path),
         native=resolved.native,
         keep_free_bytes=resolved.keep_free_bytes,
@@ -141,6 +156,7 @@ def _start_core(resolved: config.Config) -> None:
     spans.watch_switches()
     threads.name_threads()
     dumps.begin(resolved, _program(), status)
+    guard.begin(resolved, _limits)
     exits.watch_children()
     _keep_house(resolved.dir, caps)
     if resolved.post_mortem_at_start:
@@ -169,6 +185,8 @@ def _json(value: object) -> str:
         return "{" + ", ".join(f"{_json(str(k))}: {_json(v)}" for k, v in value.items()) + "}"
     if value is None:
         return "null"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_json, value)) + "]"
     if isinstance(value, (int, float)):
         return str(int(value) if isinstance(value, bool) else value)
     text = str(value).encode("utf-8", "replace").decode()
@@ -256,7 +274,11 @@ def status() -> Status:
         from fastalloc import dumps
 
         facts |= dumps.outcome()
-    return Status(facts, _config, reason, _limit_source)
+    now = Status(facts, _config, reason, _limits)
+    for index, limit in enumerate(now.limits):
+        found = _core.guard_limit(index)
+        limit["usage_bytes"] = found[1] if found else 0
+    return now
 
 
 def recording_path() -> str:
@@ -348,6 +370,8 @@ def enable(mode: str | None = None) -> None:
         start(mode)
     elif not _core.is_active():
         control.release(*control.UNTIL_ENABLED, mode=mode)
+    elif _core.guard_has_stopped():
+        _core.guard_rearm()
 
 
 def _switch_on(mode: str | None) -> None:

@@ -6,9 +6,10 @@ from fastalloc import breaker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from fastalloc.config import Config
+    from fastalloc.limits import Limit
 
 
 class Status:
@@ -17,7 +18,10 @@ class Status:
     active: bool, samples are being taken. state: "running", "stopped", "exited" or "empty".
     mode: str. reason: str, why nothing is recorded, "" while recording. recording: path of this
     process's recording, "" before the first start. interval_bytes, samples, live_bytes, rss_bytes,
-    cgroup_bytes, limit_bytes: int. limit_source: where the limit was found. free_design: "divert" or
+    cgroup_bytes: int. limit_bytes, limit_source: the limit that holds, and where it was found: the
+    smallest, or the fullest once one is half full; limit_usage_bytes: the usage that counts for it. limits: list of
+    dicts, all that are watched: limit_bytes, source, kind (what is compared with it), usage_bytes. guard: "off",
+    "armed", "warned", "tripped"; guard_trips: int. free_design: "divert" or
     "filter". native: bool, malloc and mmap are hooked too; native_reason: why not, though asked for;
     native_slots: how many addresses of theirs in loaded objects lead to us. own_cpu_ns: int, CPU time
     that samples have taken; own_cpu_millionths: as a part of the process's, when last compared. level:
@@ -40,7 +44,10 @@ class Status:
     rss_bytes = 0
     cgroup_bytes = 0
     limit_bytes = 0
+    limit_usage_bytes = 0
     limit_source = ""
+    guard = "off"
+    guard_trips = 0
     free_design = ""
     hooks_displaced = False
     native = False
@@ -57,16 +64,21 @@ class Status:
         facts: Mapping[str, object],
         config: Config | None,
         reason: str,
-        limit_source: str,
+        limits: Sequence[Limit],
     ) -> None:
         self.__dict__.update(facts)
         self.options: dict[str, object] = config.to_dict() if config else {}
         self.sources: dict[str, str] = dict(config.sources) if config else {}
         self.breakers = [each.to_dict() for each in breaker.breakers()]
-        self.limit_source = limit_source
+        index = int(str(facts.get("limit_index", 0)))
+        self.limit_source = limits[index].source if index < len(limits) else "none"
+        self.limits = [limit.to_dict() for limit in limits]
         if self.active:
             self.level = "full" if self.recording else "memory"
-        if not self.active:
+        if self.guard == "tripped" and not self.active:
+            self.reason = reason or f"the guard stopped it near the limit, {self.limit_source}"
+            self.mode = "disabled"
+        elif not self.active:
             self.reason = reason or "switched off by the control word of the recording"
             self.mode = "disabled"
         elif self.level == "memory":
@@ -77,7 +89,7 @@ class Status:
     def to_dict(self) -> dict[str, object]:
         """All attributes, fit for JSON."""
         names = [name for name, value in vars(Status).items() if type(value) in (bool, int, str)]
-        names += ["options", "sources", "breakers"]
+        names += ["options", "sources", "breakers", "limits"]
         return {name: getattr(self, name) for name in names if name[0] != "_"}
 
     def __repr__(self) -> str:

@@ -190,7 +190,7 @@ thread = threading.Thread(target=hold); thread.start(); held.wait()
 pid = os.fork()
 if not pid:
     breaker.Breaker("layer").call(lambda: 1 / 0)
-    os._exit(breaker.breakers()[0].failures)
+    os._exit(breaker.Breaker("layer").failures)
 status = os.waitpid(pid, 0)[1]
 done.set(); thread.join()
 assert os.waitstatus_to_exitcode(status) == 1

@@ -1,6 +1,6 @@
 """One recording in full.
 
-Prints the process, its options, losses and totals, and tables of spans, phases and threads.
+Prints the process, its options, losses and totals, tables of spans, phases and threads, and what happened.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ def run(args: argparse.Namespace) -> int:
 
     snapshot = read(find_recording(args))
     if args.json:
-        output.print_json(snapshot.to_dict() | ({"dump": snapshot.dump} if snapshot.dump else {}))
+        from fastalloc.analysis.events import happened
+
+        events = {"happened": [each._asdict() for each in happened(snapshot)]}
+        output.print_json(
+            snapshot.to_dict() | events | ({"dump": snapshot.dump} if snapshot.dump else {})
+        )
         return 0
     console = output.make_console()
     if snapshot.dump:
@@ -103,6 +108,8 @@ def _print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
 
 
 def _print_tables(console: Console, snapshot: Snapshot, limit: int) -> None:
+    from fastalloc.analysis.events import happened
+
     _print_table(
         console,
         "open spans and spans that hold memory",
@@ -153,6 +160,17 @@ def _print_tables(console: Console, snapshot: Snapshot, limit: int) -> None:
                 output.format_bytes(thread["bytes"]),
             )
             for thread in _largest_first(snapshot.threads, "bytes")
+        ),
+        limit,
+    )
+    events = happened(snapshot)
+    _print_table(
+        console,
+        "what happened, the last first",
+        ("after", "what", "where", "span"),
+        (
+            (output.format_seconds(each.seconds), each.text, each.where, each.span)
+            for each in reversed(events)
         ),
         limit,
     )

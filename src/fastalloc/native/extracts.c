@@ -105,9 +105,5 @@ uint32_t fa_next_thread(uint32_t after, uint32_t *tid, uint64_t *span_id, uint32
 
 int64_t fa_headroom(void)
 {
-    if (!fa.header || !fa.header->limit_bytes) return -1;
-    uint64_t limit = fa.header->limit_bytes;
-    uint64_t used = limit / 100 * (usage_percent() + 1); /* it is rounded down */
-    if (used < fa.header->rss_bytes) used = fa.header->rss_bytes; /* it could not be read just now */
-    return used < limit ? (int64_t)(limit - used) : 0;
+    return fa.header ? usage_headroom() : -1;
 }

@@ -19,6 +19,20 @@ typedef enum {
     FA_ERROR_ARGUMENT
 } fa_status;
 
+#define FA_LIMITS 6
+
+struct fa_limit {
+    uint64_t bytes;         /* not 0 */
+    uint32_t kind;          /* enum fa_limit_kind: what is compared with it */
+    const char *usage_path; /* of a cgroup's limit: the file with its usage */
+};
+enum fa_limit_kind {
+    FA_LIMIT_RESIDENT,      /* VmRSS */
+    FA_LIMIT_CGROUP,        /* the cgroup's usage less its inactive file pages */
+    FA_LIMIT_ADDRESS_SPACE, /* VmSize: RLIMIT_AS */
+    FA_LIMIT_DATA           /* VmData: RLIMIT_DATA */
+};
+
 struct fa_config {
     const char *directory; /* absolute; exists, owned by this user, 0700 */
     const char *options;   /* JSON, for readers */
@@ -27,8 +41,14 @@ struct fa_config {
     uint32_t max_frames;   /* 1 to FA_MAX_FRAMES */
     uint32_t scale;        /* 1..64: capacity of the tables */
     const char *cgroup_usage_path; /* "" or NULL: none */
-    uint64_t limit_bytes;
-    uint32_t limit_of_cgroup; /* the limit is this cgroup's, so its usage counts, not RSS */
+    const struct fa_limit *limits; /* the smallest first */
+    uint32_t limit_count;          /* up to FA_LIMITS */
+    uint32_t summary_percent;      /* of a limit: 0 never, else 1 to 100; so are the next four */
+    uint32_t guard_percent;
+    uint32_t guard_rearm_percent;
+    uint32_t standby_light_percent;
+    uint32_t standby_aggressive_percent;
+    uint64_t guard_cooldown_ns;
     uint32_t python_version; /* PY_VERSION_HEX */
     uint32_t in_memory; /* no file: the directory cannot be written */
     uint64_t keep_free_bytes; /* of the disk; no file is made that would leave less. 0: no floor */
@@ -77,7 +97,8 @@ enum fa_reason {
     FA_REASON_CONTROL = 2, /* the control word has changed */
     FA_REASON_DUMP = 4,    /* a dump is asked for (dump_requests has grown) */
     FA_REASON_WARNED = 8,  /* usage passed summary_percent */
-    FA_REASON_TRIPPED = 16 /* usage passed guard_percent */
+    FA_REASON_TRIPPED = 16, /* usage passed guard_percent */
+    FA_REASON_REARM = 32    /* usage has fallen below guard_rearm_percent */
 };
 /* Called in the watcher's thread, without the GIL, for some reasons at once; returns in how many ns it
  * wants to be called again for FA_REASON_TIMER, UINT64_MAX: not by the clock. */
@@ -89,6 +110,16 @@ void fa_work_due(uint64_t delay_ns); /* any; the earliest counts */
 int fa_watcher_join(uint64_t wait_ns);
 /* GIL: in a child that has lived for 50 ms, and in a parent after a fork. 0: not yet, ask again. */
 int fa_watcher_restart(void);
+
+/* --- the guard (guard.h); GIL -------------------------------------------------------------- */
+void fa_guard_stop_tracking(void); /* after a trip: no samples and no object hooks until it is armed again */
+void fa_guard_rearm(void);         /* and tracking goes on as before */
+int fa_guard_has_stopped(void);
+uint32_t fa_guard_mode(void); /* the header's; while the guard has stopped tracking, the one to go back to */
+/* Limit `index` of the configuration, and the usage that counts for it; 0: there is none. About 5 us. */
+uint64_t fa_guard_limit(uint32_t index, uint64_t *used);
+/* The frame of the program that tripped it, as "function (file:line)"; bytes, 0: not known. */
+size_t fa_guard_frame(char *to, size_t capacity);
 
 /* --- the recording; any ----------------------------------------------------------------- */
 const struct fa_header *fa_header(void); /* NULL before the first start */

@@ -72,7 +72,7 @@ static NOINLINE void *raw_realloc_slow(void *ctx, void *block, size_t n)
     int counted = fa_tls.nested || (block && thread->counted_block == (uintptr_t)block);
     thread->counted_block = 0;
     int taken_out = block && live_maybe(block) && sample_out(block, &taken);
-    if (!counted && count_allocation(n)) interval = sample_due(n);
+    if (!counted && count_allocation(n)) interval = sample_due_again(n);
     void *moved = original[FA_DOMAIN_RAW].realloc(ctx, block, n);
     if (diverting && n == SMALL + 1) fa_tls.diverted = moved;
     if (taken_out) sample_out_done(&taken, moved != NULL);

@@ -32,7 +32,7 @@ static void *filter_realloc(void *ctx, void *block, size_t n, int domain)
     struct suspended was = {NULL};
     if (!outer) {
         taken_out = block && live_maybe(block) && sample_out(block, &taken);
-        if (count_allocation(n)) interval = sample_due(n);
+        if (count_allocation(n)) interval = sample_due_again(n);
         was = suspend(FA_NESTED_PASS, 0);
     }
     void *moved = original[domain].realloc(ctx, block, n);

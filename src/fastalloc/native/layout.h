@@ -90,7 +90,8 @@ enum fa_off {
     FA_OFF_CONTROL,  /* the control word: `fastalloc disable` */
     FA_OFF_FILE,     /* the file `disabled` in the folder */
     FA_OFF_KEY,      /* the shared key of kill_switch_url */
-    FA_OFF_OVERHEAD  /* recording took more CPU time than overhead_percent, even at the widest interval */
+    FA_OFF_OVERHEAD, /* recording took more CPU time than overhead_percent, even at the widest interval */
+    FA_OFF_GUARD     /* usage passed guard_percent: no samples; frees and failed allocations are seen */
 };
 enum fa_free_design { FA_FREE_DIVERT, FA_FREE_FILTER };
 /* MALLOC and MMAP: native memory, asked of the C library past Python's domains. */
@@ -203,6 +204,9 @@ struct fa_header {
     uint32_t off;                /* enum fa_off */
     uint32_t own_cpu_millionths; /* own CPU time as a part of the process's, when last compared */
     uint64_t exit_ns;            /* when exit_kind was written */
+    uint64_t limit_usage_bytes;  /* what limit_bytes is compared with, as last read by the guard */
+    uint32_t limit_index;        /* which of the options' `limits` limit_bytes is */
+    uint32_t reserved0;
     uint64_t pid_namespace;      /* in which `pid` counts: inode of /proc/self/ns/pid; 0: not known */
 
     uint64_t losses[FA_LOSS_COUNT];
@@ -236,7 +240,8 @@ struct fa_thread {
     uint64_t start_ns;     /* 0: slot is free */
     uint32_t outer_scope;  /* to go back to when the running task is suspended */
     uint32_t reserved0;
-    uint64_t reserved[2];
+    uint64_t seen_by_guard; /* private to the process: bytes when it last came by the guard */
+    uint64_t reserved[1];
 };
 
 struct fa_function {

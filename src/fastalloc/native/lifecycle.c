@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "climb.h"
 #include "fastalloc.h"
+#include "guard.h"
 #include "hooks.h"
 #include "labels.h"
 #include "live.h"
@@ -90,6 +91,7 @@ static int continue_in_child(void)
     if (sites_child() != 0 || live_child() != 0) return -1;
     mappings_child();
     usage_reopen();
+    guard_child();
     header->forked_ns = fa_now_ns();
     header->ended_count = header->ended_bytes = 0;
     header->exit_kind = FA_EXIT_UNKNOWN;
@@ -173,13 +175,15 @@ fa_status fa_start(const struct fa_config *config)
     fa_unlock();
 
     own_cpu_calibrate();
-    usage_open(config->cgroup_usage_path, (int)config->limit_of_cgroup);
+    usage_open(config->cgroup_usage_path, config->limits, config->limit_count);
     usage_refresh(0);
     thread_slot();
     native = config->native != 0;
     hook_for(config->mode);
     fa.header->free_design = hooks_design();
+    climb_at(config->standby_light_percent, config->standby_aggressive_percent);
     climb_from(config->mode);
+    guard_begin(config);
     watch_reset();
     watcher_start();
     return FA_OK;
@@ -225,6 +229,7 @@ fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes)
     if (mode > FA_MODE_TARGETED) return FA_ERROR_ARGUMENT;
     /* In this order: a control word that says otherwise than what is done is obeyed by the watcher. */
     if (mode != FA_MODE_DISABLED) __atomic_store_n(&fa.header->control, FA_CONTROL_RUN, __ATOMIC_RELAXED);
+    guard_forget_stop();
     mode_switch(mode, interval_bytes);
     if (mode == FA_MODE_DISABLED) __atomic_store_n(&fa.header->control, FA_CONTROL_DISABLE, __ATOMIC_RELAXED);
     climb_from(mode);

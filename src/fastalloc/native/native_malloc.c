@@ -66,7 +66,7 @@ static void *reallocate(void *block, size_t n, size_t count, size_t size, int ar
 {
     struct fa_live taken;
     int taken_out = block && live_maybe(block) && sample_out(block, &taken);
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
+    uint64_t interval = count_allocation(n) ? sample_due_again(n) : 0;
     void *moved = array ? native_original.reallocarray(block, count, size) : native_original.realloc(block, n);
     int freed = !moved && !n && !(array && size && count > SIZE_MAX / size);
     if (taken_out) sample_out_done(&taken, moved || freed);

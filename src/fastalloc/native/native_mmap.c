@@ -89,7 +89,7 @@ void *native_mremap(void *address, size_t old_bytes, size_t bytes, int flags, ..
     int shrinks = n <= old && !(flags & MREMAP_FIXED);
     mappings_cut(&cut, (uintptr_t)address + (shrinks ? n : 0), old - (shrinks ? n : 0));
     int counts = !shrinks && old && !fa_tls.nested && (cut.count || old < SURE * fa.interval);
-    if (counts && count_allocation(n)) interval = sample_due(n);
+    if (counts && count_allocation(n)) interval = sample_due_again(n);
     void *moved = native_original.mremap(address, old_bytes, bytes, flags, target);
     mappings_cut_done(&cut, moved != MAP_FAILED);
     mappings_cut_done(&there, moved != MAP_FAILED);

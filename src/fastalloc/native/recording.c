@@ -239,7 +239,7 @@ fa_status recording_create(const struct fa_config *config)
     first.mode = config->mode;
     first.interval_bytes = config->interval_bytes;
     first.max_frames = config->max_frames;
-    first.limit_bytes = config->limit_bytes;
+    first.limit_bytes = config->limit_count ? config->limits[0].bytes : 0;
     first.state = FA_STATE_EMPTY;
     first.next_span_id = 1;
     oom_kills_watch(config->oom_events_path);

@@ -6,6 +6,7 @@
 #include "climb.h"
 #include "control.h"
 #include "fastalloc.h"
+#include "guard.h"
 #include "live.h"
 #include "mappings.h"
 #include "own_cpu.h"
@@ -24,7 +25,8 @@ static int active(void)
     return __atomic_load_n(&fa.active, __ATOMIC_ACQUIRE);
 }
 
-uint64_t sample_due(size_t n)
+/* about_to: how much of it the guard must expect to be new. */
+static inline uint64_t due(size_t n, size_t about_to)
 {
     struct fa_thread *thread = fa_tls.slot;
     if (thread == &fa_nobody || thread->generation != fa.generation) {
@@ -39,7 +41,18 @@ uint64_t sample_due(size_t n)
         sampler_issue(thread, (uint64_t)FA_DRAW_CAP - (uint64_t)thread->left); /* look again then: it may be switched on */
         return 0;
     }
+    guard_come_by(thread, about_to);
     return sampler_refill(thread, fa.interval);
+}
+
+uint64_t sample_due(size_t n)
+{
+    return due(n, n);
+}
+
+uint64_t sample_due_again(size_t n)
+{
+    return due(n, n / 8);
 }
 
 /* The stack and what to do with it, for samples and events alike. */
@@ -159,6 +172,29 @@ void sample_out_done(const struct fa_live *taken, int gone)
     errno = saved;
 }
 
+static void event_at(const struct stack *stack, enum fa_event_kind kind, uint64_t a, uint64_t b)
+{
+    fa_lock();
+    if (active()) event_write(kind, a, b, stack->count > 0 ? intern(stack) : 0);
+    fa_unlock();
+}
+
+static NOINLINE void event_with_stack(enum fa_event_kind kind, uint64_t a, uint64_t b)
+{
+    struct raw_frame frames[FA_MAX_FRAMES];
+    struct stack stack;
+    walk(&stack, frames);
+    event_at(&stack, kind, a, b);
+}
+
+void sample_event(enum fa_event_kind kind, uint64_t a, uint64_t b)
+{
+    int saved = errno;
+    if (stack_has_python_nopy()) event_with_stack(kind, a, b);
+    else event_at(&no_stack, kind, a, b);
+    errno = saved;
+}
+
 void sample_uncount(size_t n)
 {
     struct fa_thread *thread = fa_tls.slot;
@@ -201,6 +237,8 @@ void sample_arena(const void *arena, size_t n)
     if (!active() || fa_tls.busy || fa_tls.locked) return;
     __atomic_fetch_add(&fa.header->arena_bytes, n, __ATOMIC_RELAXED);
     if (fa.header->mode != FA_MODE_STANDBY || !thread_slot()) return;
+    guard_add_arena(n);
+    if (fa.interval >= (uint64_t)FA_PARKED) return; /* the guard has stopped tracking */
     fa_tls.busy = 1;
     uint64_t begun = own_cpu_begin();
     record(arena, n, n, FA_DOMAIN_ARENA);

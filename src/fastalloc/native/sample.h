@@ -13,6 +13,9 @@
 /* The countdown is used up (or the thread is unknown yet): registers, refills. The interval under
  * which this allocation is to be a sample; 0: it is none. */
 uint64_t sample_due(size_t n);
+/* The same for a realloc: of the n bytes most are there already. CPython's own lists and bytearrays grow
+ * by an eighth. */
+uint64_t sample_due_again(size_t n);
 void sample_take(const void *block, size_t n, uint64_t interval, int domain);
 
 /* Before the original frees or moves a block: out of the live table. 1 if it was a sample. */
@@ -24,6 +27,8 @@ void sample_out_done(const struct fa_live *taken, int gone);
 void sample_uncount(size_t n);
 /* The original returned NULL: taken back from the counters, and an event with the stack. */
 void sample_failed(size_t n, int domain);
+/* An event with the calling thread's stack. fa_tls.busy is set, no lock held. */
+void sample_event(enum fa_event_kind kind, uint64_t a, uint64_t b);
 void sample_arena(const void *arena, size_t n);
 void sample_arena_freed(const void *arena, size_t n);
 

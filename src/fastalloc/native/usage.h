@@ -1,15 +1,17 @@
-/* How much memory is used: RSS and the cgroup's usage, read from files that are kept open. System
- * calls only; no lock is held. */
+/* How much memory is used, against each limit there is: read from files that are kept open. System calls
+ * only; no lock is held. */
 #ifndef FA_USAGE_H
 #define FA_USAGE_H
 
 #include <stdint.h>
 
+#include "fastalloc.h"
 #include "recorder.h"
 
 /* Reads RSS and the cgroup's usage anew if the last reading is older. About 2 us when it does;
  * system calls only, no lock held. */
 void usage_refresh(uint64_t older_than_ns);
+
 /* As last read. */
 static inline uint64_t usage_rss(void)
 {
@@ -21,12 +23,20 @@ static inline uint64_t usage_of_cgroup(void)
     return __atomic_load_n(&fa.header->cgroup_bytes, __ATOMIC_RELAXED);
 }
 
-/* Usage in percent of the limit, 0 when there is none (or another thread reads just now). Where the limit is a cgroup's: its usage less
- * the page cache it can drop (inactive file pages); else RSS. About 10 us. */
-unsigned usage_percent(void);
+/* Usage against each of the limits, in their order. 0: another thread reads just now. 2 us, and 8 us for each
+ * cgroup that is more than half full: then the page cache it can drop (inactive file pages) is taken off. */
+int usage_read(uint64_t used[FA_LIMITS]);
 
-/* Opens the files to read usage from. Path: "" or NULL for no cgroup. */
-void usage_open(const char *cgroup_usage_path, int limit_of_cgroup);
+/* Of the limit that is nearest: in percent, 0 when there is none (or another thread reads just now), and what
+ * is left of it, -1 likewise. */
+unsigned usage_percent(void);
+int64_t usage_headroom(void);
+
+unsigned usage_limit_count(void);
+const struct fa_limit *usage_limit(unsigned index); /* without the path */
+
+/* Opens the files to read usage from. Path: the cgroup whose usage is noted; "" or NULL for none. */
+void usage_open(const char *cgroup_usage_path, const struct fa_limit *limits, unsigned count);
 void usage_reopen(void); /* in a forked child: /proc/self is another one */
 
 #endif

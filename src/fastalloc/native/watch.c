@@ -4,6 +4,7 @@
 #include "control.h"
 #include "dump_signal.h"
 #include "fastalloc.h"
+#include "guard.h"
 #include "recorder.h"
 #include "records.h"
 #include "usage.h"
@@ -58,8 +59,9 @@ uint64_t watch(uint32_t *reasons)
     if (requests != dump_requests_seen) *reasons |= FA_REASON_DUMP;
     control_seen = control;
     dump_requests_seen = requests;
+    uint64_t next = guard_poll(reasons);
     tick();
     climb_look();
     dump_signal_keep();
-    return SECOND;
+    return next < SECOND ? next : SECOND;
 }

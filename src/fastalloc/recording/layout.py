@@ -77,6 +77,7 @@ class Off(IntEnum):
     FILE = 3
     KEY = 4
     OVERHEAD = 5
+    GUARD = 6
 
 
 class FreeDesign(IntEnum):
@@ -242,6 +243,9 @@ HEADER: Final = _struct(
     ("off", "<u4"),
     ("own_cpu_millionths", "<u4"),
     ("exit_ns", "<u8"),
+    ("limit_usage_bytes", "<u8"),
+    ("limit_index", "<u4"),
+    ("reserved0", "<u4"),
     ("pid_namespace", "<u8"),
     ("losses", "<u8", len(Loss)),
     ("live_free", "<u4"),
@@ -268,7 +272,8 @@ THREAD: Final = _struct(
     ("start_ns", "<u8"),
     ("outer_scope", "<u4"),
     ("reserved0", "<u4"),
-    ("reserved", "<u8", 2),
+    ("seen_by_guard", "<u8"),
+    ("reserved", "<u8", 1),
 )
 
 FUNCTION: Final = _struct(

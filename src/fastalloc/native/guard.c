@@ -1,0 +1,323 @@
+#define _GNU_SOURCE
+#include "guard.h"
+
+#include <stdio.h>
+#include <sys/sysinfo.h>
+
+#include "climb.h"
+#include "hooks.h"
+#include "recorder.h"
+#include "records.h"
+#include "sample.h"
+#include "sampler.h"
+#include "usage.h"
+#include "watcher.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define BACK_PERCENT 5u /* below summary_percent, before a second warning may come */
+#define WITNESS_NS 100000000ull /* later on, who allocates has nothing to do with it */
+#define SOONEST_NS 10000000ull
+#define LATEST_NS 1000000000ull
+/* 2 GiB/s, in half nanoseconds a byte: the fastest that memory was seen to be filled. */
+#define FILL_NS(bytes) ((bytes) / 2)
+
+uint32_t guard_looks;
+
+static uint32_t summary_percent, guard_percent, rearm_percent;
+static uint64_t cooldown_ns;
+static uint64_t largest; /* what no allocation gets: it fails, and is none */
+static uint64_t pending; /* bytes that all threads have allocated since the last reading */
+static uint64_t step;    /* so many may be, before the next one */
+
+static int witness_wanted; /* the watcher found the line crossed: who allocates next says where */
+
+static int stopped; /* tracking is; changed with the GIL */
+static uint32_t mode_before;
+static uint64_t interval_before;
+
+static int is_stopped(void)
+{
+    return __atomic_load_n(&stopped, __ATOMIC_ACQUIRE);
+}
+
+static void set_stopped(int now)
+{
+    __atomic_store_n(&stopped, now, __ATOMIC_RELEASE);
+}
+
+static uint32_t state_now(void)
+{
+    return __atomic_load_n(&fa.header->guard_state, __ATOMIC_ACQUIRE);
+}
+
+static int move(uint32_t from, uint32_t to)
+{
+    return __atomic_compare_exchange_n(&fa.header->guard_state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
+static uint64_t line(const struct fa_limit *limit, uint32_t percent)
+{
+    return limit->bytes / 100 * percent;
+}
+
+void guard_begin(const struct fa_config *config)
+{
+    struct sysinfo machine;
+    largest = UINT64_MAX;
+    if (sysinfo(&machine) == 0) largest = (uint64_t)(machine.totalram + machine.totalswap) * machine.mem_unit;
+    summary_percent = config->summary_percent;
+    guard_percent = config->guard_percent;
+    rearm_percent = config->guard_rearm_percent;
+    cooldown_ns = config->guard_cooldown_ns;
+    set_stopped(0);
+    witness_wanted = 0;
+    pending = 0;
+    step = MIB;
+    fa.header->guard_percent = guard_percent;
+    fa.header->summary_percent = summary_percent;
+    int on = usage_limit_count() && (guard_percent || summary_percent);
+    fa.header->guard_state = on ? FA_GUARD_ARMED : FA_GUARD_OFF;
+    __atomic_store_n(&guard_looks, on, __ATOMIC_RELAXED);
+}
+
+void guard_child(void)
+{
+    witness_wanted = 0;
+    pending = 0;
+    step = MIB;
+    fa.header->guard_trips = 0;
+    fa.header->guard_ns = fa.header->guard_usage_bytes = fa.header->guard_size = 0;
+    if (fa.header->guard_state != FA_GUARD_OFF) fa.header->guard_state = FA_GUARD_ARMED;
+    __atomic_store_n(&guard_looks, fa.header->guard_state != FA_GUARD_OFF, __ATOMIC_RELAXED);
+}
+
+/* --- what a reading says --------------------------------------------------------------------- */
+
+struct reading {
+    uint64_t used[FA_LIMITS];
+    int warned, tripped; /* indices of the limits, -1: none */
+    int is_low;          /* all are below guard_rearm_percent */
+    int is_calm;         /* all are well below summary_percent */
+    uint64_t left;       /* to the next line */
+};
+
+/* 1 if usage is past this line, or the coming allocation would take it there. One that the limit itself
+ * would refuse takes it nowhere: it fails, which is another event. */
+static int reaches(const struct fa_limit *limit, uint64_t used, uint64_t about_to, uint64_t at)
+{
+    if (used >= at) return 1;
+    int refuses = limit->kind == FA_LIMIT_ADDRESS_SPACE || limit->kind == FA_LIMIT_DATA;
+    if (about_to >= largest || (refuses && used + about_to > limit->bytes)) return 0;
+    return used + about_to >= at;
+}
+
+static int read_usage(struct reading *reading, uint64_t about_to)
+{
+    if (!usage_read(reading->used)) return 0;
+    __atomic_store_n(&pending, 0, __ATOMIC_RELAXED);
+    reading->warned = reading->tripped = -1;
+    reading->is_low = reading->is_calm = 1;
+    reading->left = UINT64_MAX;
+    uint32_t next = state_now() == FA_GUARD_ARMED && summary_percent ? summary_percent : guard_percent;
+    uint64_t highest = 0;
+    for (unsigned i = 0; i < usage_limit_count(); i++) {
+        const struct fa_limit *limit = usage_limit(i);
+        uint64_t used = reading->used[i], at = line(limit, next);
+        if (summary_percent && used >= line(limit, summary_percent) && reading->warned < 0) reading->warned = (int)i;
+        if (guard_percent && reaches(limit, used, about_to, line(limit, guard_percent)) && reading->tripped < 0)
+            reading->tripped = (int)i;
+        if (used >= line(limit, rearm_percent)) reading->is_low = 0;
+        if (used + line(limit, BACK_PERCENT) >= line(limit, summary_percent)) reading->is_calm = 0;
+        uint64_t left = used < at ? at - used : 0;
+        if (next && left < reading->left) reading->left = left;
+        /* The limit that is named: the one that is fullest, but the smallest while none is half full. */
+        uint64_t percent = used / (limit->bytes / 100 + 1);
+        if (i == 0 || (percent >= 50 && percent > highest)) {
+            __atomic_store_n(&fa.header->limit_bytes, limit->bytes, __ATOMIC_RELAXED);
+            __atomic_store_n(&fa.header->limit_usage_bytes, used, __ATOMIC_RELAXED);
+            __atomic_store_n(&fa.header->limit_index, i, __ATOMIC_RELAXED);
+            highest = percent;
+        }
+    }
+    __atomic_store_n(&step, reading->left / 2 > MIB ? reading->left / 2 : MIB, __ATOMIC_RELAXED);
+    return 1;
+}
+
+static void stamp_trip(const struct reading *reading, uint64_t about_to)
+{
+    const struct fa_limit *limit = usage_limit((unsigned)reading->tripped);
+    struct fa_header *header = fa.header;
+    uint64_t used = reading->used[reading->tripped];
+    fa_lock();
+    header->limit_bytes = limit->bytes;
+    header->limit_index = (uint32_t)reading->tripped;
+    header->limit_usage_bytes = header->guard_usage_bytes = used;
+    header->guard_size = used >= line(limit, guard_percent) ? 0 : about_to;
+    header->guard_trips++;
+    header->guard_ns = header->updated_ns = fa_now_ns();
+    fa_unlock();
+    sample_event(FA_EVENT_GUARD, FA_GUARD_TRIPPED, used);
+}
+
+/* Stamps what has come to pass. The reasons that Python has to act. */
+static uint32_t act(const struct reading *reading, uint64_t about_to, int by_watcher)
+{
+    uint32_t state = state_now();
+    if (reading->tripped >= 0 && (state == FA_GUARD_ARMED || state == FA_GUARD_WARNED)) {
+        if (!move(state, FA_GUARD_TRIPPED)) return 0; /* another thread does */
+        if (!by_watcher) __atomic_store_n(&guard_looks, 0, __ATOMIC_RELAXED);
+        stamp_trip(reading, about_to);
+        if (by_watcher) __atomic_store_n(&witness_wanted, 1, __ATOMIC_RELAXED);
+        return FA_REASON_TRIPPED;
+    }
+    if (reading->warned >= 0 && state == FA_GUARD_ARMED && move(FA_GUARD_ARMED, FA_GUARD_WARNED)) {
+        sample_event(FA_EVENT_GUARD, FA_GUARD_WARNED, reading->used[reading->warned]);
+        return FA_REASON_WARNED;
+    }
+    if (state == FA_GUARD_WARNED && reading->is_calm) move(FA_GUARD_WARNED, FA_GUARD_ARMED);
+    return 0;
+}
+
+/* --- who looks ------------------------------------------------------------------------------- */
+
+static void look(uint64_t about_to)
+{
+    struct reading reading;
+    if (fa_tls.busy || fa_tls.locked || !fa_is_active() || !read_usage(&reading, about_to)) return;
+    fa_tls.busy = 1;
+    uint32_t reasons = act(&reading, about_to, 0);
+    fa_tls.busy = 0;
+    if (reasons) watcher_raise(reasons);
+}
+
+static void add(uint64_t bytes, uint64_t about_to)
+{
+    if (__atomic_add_fetch(&pending, bytes, __ATOMIC_RELAXED) >= __atomic_load_n(&step, __ATOMIC_RELAXED))
+        look(about_to);
+}
+
+/* The same event once more, with a stack. */
+static void bear_witness(void)
+{
+    __atomic_store_n(&guard_looks, 0, __ATOMIC_RELAXED);
+    if (fa_tls.busy || fa_tls.locked || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
+    if (fa_now_ns() - fa.header->guard_ns > WITNESS_NS) return;
+    fa_tls.busy = 1;
+    sample_event(FA_EVENT_GUARD, FA_GUARD_TRIPPED, fa.header->guard_usage_bytes);
+    fa_tls.busy = 0;
+}
+
+void guard_add(struct fa_thread *thread, uint64_t about_to)
+{
+    if (UNLIKELY(__atomic_load_n(&witness_wanted, __ATOMIC_RELAXED))) {
+        if (__atomic_exchange_n(&witness_wanted, 0, __ATOMIC_RELAXED)) bear_witness();
+        return;
+    }
+    uint64_t bytes = sampler_bytes(thread), since = bytes - thread->seen_by_guard;
+    thread->seen_by_guard = bytes;
+    add((int64_t)since > 0 ? since : 0, about_to);
+}
+
+void guard_add_arena(uint64_t bytes)
+{
+    if (__atomic_load_n(&guard_looks, __ATOMIC_RELAXED)) add(bytes, 0);
+}
+
+uint64_t guard_poll(uint32_t *reasons)
+{
+    struct reading reading;
+    uint32_t state = state_now();
+    if (state == FA_GUARD_OFF || !fa_is_active()) return LATEST_NS;
+    if (!read_usage(&reading, 0)) return SOONEST_NS;
+    if (is_stopped() && state == FA_GUARD_ARMED) *reasons |= FA_REASON_REARM; /* a child of a process at the line */
+    if (state != FA_GUARD_TRIPPED) {
+        *reasons |= act(&reading, 0, 1);
+        uint64_t next = FILL_NS(reading.left);
+        return next < SOONEST_NS ? SOONEST_NS : next < LATEST_NS ? next : LATEST_NS;
+    }
+    if (rearm_percent && reading.is_low && fa_now_ns() - fa.header->guard_ns >= cooldown_ns) *reasons |= FA_REASON_REARM;
+    return LATEST_NS;
+}
+
+/* --- the door; GIL ------------------------------------------------------------------------------ */
+
+void fa_guard_stop_tracking(void)
+{
+    if (!fa.header || is_stopped() || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
+    set_stopped(1);
+    mode_before = fa.header->mode;
+    interval_before = fa.header->interval_bytes;
+    climb_pause(1);
+    /* In the filter design frees are seen by the object hooks alone: there they stay. */
+    if (hooks_design() == FA_FREE_DIVERT) mode_switch(FA_MODE_STANDBY, interval_before);
+    __atomic_store_n(&fa.interval, (uint64_t)FA_PARKED, __ATOMIC_RELAXED); /* no sample any more */
+    if (fa_tls.slot != &fa_nobody) sampler_redraw(fa_tls.slot, fa.interval);
+    fa.header->off = FA_OFF_GUARD;
+}
+
+void fa_guard_rearm(void)
+{
+    if (!fa.header || fa.header->state != FA_STATE_RUNNING) return;
+    if (is_stopped()) {
+        set_stopped(0);
+        if (fa.header->off == FA_OFF_GUARD) fa.header->off = FA_OFF_NOT;
+        climb_pause(0);
+        if (fa_is_active()) mode_switch(mode_before, interval_before);
+    }
+    if (!move(FA_GUARD_TRIPPED, FA_GUARD_ARMED)) return;
+    __atomic_store_n(&step, MIB, __ATOMIC_RELAXED);
+    __atomic_store_n(&witness_wanted, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&guard_looks, 1, __ATOMIC_RELAXED);
+    fa_lock();
+    event_write(FA_EVENT_GUARD, FA_GUARD_ARMED, fa.header->limit_usage_bytes, 0);
+    fa_unlock();
+}
+
+void guard_forget_stop(void)
+{
+    set_stopped(0);
+    climb_pause(0);
+    if (fa.header->off == FA_OFF_GUARD) fa.header->off = FA_OFF_NOT;
+}
+
+int fa_guard_has_stopped(void)
+{
+    return is_stopped();
+}
+
+uint32_t fa_guard_mode(void)
+{
+    return is_stopped() ? mode_before : fa.header->mode;
+}
+
+uint64_t fa_guard_limit(uint32_t index, uint64_t *used)
+{
+    uint64_t now[FA_LIMITS];
+    if (index >= usage_limit_count()) return 0;
+    *used = usage_read(now) ? now[index] : 0;
+    return usage_limit(index)->bytes;
+}
+
+size_t fa_guard_frame(char *to, size_t capacity)
+{
+    int length = 0;
+    if (!fa.header || !capacity) return 0;
+    fa_lock();
+    struct fa_region *events = &REGION(FA_EVENTS);
+    for (uint64_t back = 1; back <= events->used && back <= events->capacity; back++) {
+        const struct fa_event *event = RING_SLOT(fa.events, FA_EVENTS, events->used - back);
+        if (event->kind != FA_EVENT_GUARD || event->a != FA_GUARD_TRIPPED) continue;
+        if (event->time_ns < fa.header->guard_ns) break; /* an earlier one's */
+        if (!event->node) continue;
+        if (event->node < REGION(FA_NODES).used) {
+            const struct fa_node *node = &fa.nodes[event->node];
+            const struct fa_function *function = &fa.functions[node->function];
+            size_t unused;
+            length = snprintf(to, capacity, "%s (%s:%d)", fa_string(function->name, &unused),
+                              fa_string(function->file, &unused), node->line);
+        }
+        break;
+    }
+    fa_unlock();
+    return length < 0 ? 0 : (size_t)length < capacity ? (size_t)length : capacity - 1;
+}

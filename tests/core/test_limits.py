@@ -1,0 +1,138 @@
+"""Which limits are found, and with which usage each is compared: on a tree of files made up here, since
+cgroup v2's memory controller is not there on every machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fastalloc import limits
+from tests.core.programs import Programs
+
+
+def of_cgroups(found: list[limits.Limit]) -> list[tuple[int, str]]:
+    return [(limit.limit_bytes, limit.source) for limit in found if limit.kind == "cgroup"]
+
+
+def describe(proc: Path, cgroup: str, mounts: list[str]) -> str:
+    proc.mkdir()
+    (proc / "cgroup").write_text(cgroup)
+    (proc / "mountinfo").write_text("".join(mounts))
+    return str(proc)
+
+
+@pytest.fixture
+def v2(tmp_path: Path) -> tuple[str, Path]:
+    """(proc, mount point) of a process in /pod/app of cgroup v2."""
+    mount = tmp_path / "unified"
+    (mount / "pod" / "app").mkdir(parents=True)
+    line = f"30 23 0:26 / {mount} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+    return describe(tmp_path / "proc", "0::/pod/app\n", [line]), mount
+
+
+def test_the_smallest_of_a_v2_cgroups_own_and_its_ancestors_limits_comes_first(
+    v2: tuple[str, Path],
+) -> None:
+    proc, mount = v2
+    (mount / "pod" / "app" / "memory.max").write_text("max\n")
+    (mount / "pod" / "app" / "memory.high").write_text("3000000\n")
+    (mount / "pod" / "memory.max").write_text("2000000\n")
+    found = limits.find(proc=proc)
+    assert of_cgroups(found) == [
+        (2000000, f"{mount}/pod/memory.max"),
+        (3000000, f"{mount}/pod/app/memory.high"),
+    ]
+    # Each is compared with the usage of the cgroup that it limits.
+    assert found[0].usage_path == f"{mount}/pod/memory.current"
+    assert found[1].usage_path == f"{mount}/pod/app/memory.current"
+    assert limits.own_cgroup(proc).usage_path == f"{mount}/pod/app/memory.current"
+
+
+def test_a_configured_limit_is_one_among_others(v2: tuple[str, Path]) -> None:
+    proc, mount = v2
+    (mount / "pod" / "app" / "memory.max").write_text("2000000\n")
+    found = limits.find(1000000, proc=proc)
+    assert [limit.source for limit in found[:2]] == [
+        "memory_limit_bytes",
+        f"{mount}/pod/app/memory.max",
+    ]
+    assert limits.find(3000000, proc=proc)[0].limit_bytes == 2000000
+
+
+def test_a_container_sees_only_its_part_of_the_hierarchy(tmp_path: Path) -> None:
+    mount = tmp_path / "memory"
+    (mount / "inner").mkdir(parents=True)
+    (mount / "memory.limit_in_bytes").write_text("500000\n")
+    (mount / "inner" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    line = f"31 23 0:27 /docker/abc {mount} rw - cgroup cgroup rw,memory\n"
+    proc = describe(tmp_path / "proc", "5:memory:/docker/abc/inner\n", [line])
+    found = limits.find(proc=proc)
+    assert of_cgroups(found) == [(500000, f"{mount}/memory.limit_in_bytes")]
+    assert found[0].usage_path == f"{mount}/memory.usage_in_bytes"
+
+
+def test_what_the_kernel_does_not_tell_is_no_limit(tmp_path: Path) -> None:
+    for proc in (str(tmp_path / "nowhere"), describe(tmp_path / "proc", "garbage", ["more\n"])):
+        try:
+            found = limits.find(proc=proc)
+        except ValueError:
+            pytest.fail("a line that cannot be read is passed over")
+        assert of_cgroups(found) == []
+        assert found[-1].source == "MemTotal"
+
+
+def test_usage_is_the_cgroups_less_its_inactive_file_pages(
+    programs: Programs, v2: tuple[str, Path]
+) -> None:
+    proc, mount = v2
+    group = mount / "pod" / "app"
+    (group / "memory.max").write_text("1000000000\n")
+    (group / "memory.current").write_text("800000000\n")
+    (group / "memory.stat").write_text("anon 1\nfile 300000000\ninactive_file 250000000\n")
+    done = programs.run(
+        f"""
+        import fastalloc, time
+        from fastalloc import limits
+        from tests.core.inside import answer
+        find = limits.find
+        limits.find = lambda configured=0: find(configured, {proc!r})
+        fastalloc.start()
+        status = fastalloc.status()
+        (limit,) = [limit for limit in status.limits if limit["kind"] == "cgroup"]
+        answer(usage=limit["usage_bytes"], source=status.limit_source, guard=status.guard)
+        open({str(group / "memory.stat")!r}, "w").write("anon 1\\nfile 3\\ninactive_file 10000000\\n")
+        end = time.monotonic() + 5
+        while fastalloc.status().guard == "armed" and time.monotonic() < end: time.sleep(0.01)
+        answer(usage=limit["usage_bytes"], source=status.limit_source, guard=fastalloc.status().guard)
+        """
+    )
+    answers = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert '"usage": 550000000' in answers[0] and '"guard": "armed"' in answers[0]
+    assert done.answer["source"] == str(group / "memory.max")
+    assert done.answer["guard"] == "warned"  # 79 %: of another process, for all that we know
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("RLIMIT_AS", "address_space"), ("RLIMIT_DATA", "data")]
+)
+def test_resource_limits_are_compared_with_what_they_limit(
+    programs: Programs, name: str, kind: str
+) -> None:
+    done = programs.run(
+        f"""
+        import mmap, resource
+        import fastalloc
+        from tests.core.inside import answer
+        resource.setrlimit(resource.{name}, (3 << 30, -1))
+        fastalloc.start()
+        (limit,) = [l for l in fastalloc.status().limits if l["source"] == "{name}"]
+        untouched = mmap.mmap(-1, 512 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        (later,) = [l for l in fastalloc.status().limits if l["source"] == "{name}"]
+        answer(kind=limit["kind"], grown=later["usage_bytes"] - limit["usage_bytes"],
+               rss=fastalloc.status().rss_bytes)
+        """
+    )
+    assert done.answer["kind"] == kind
+    assert done.answer["grown"] >= 512 << 20
+    assert done.answer["rss"] < 200 << 20
