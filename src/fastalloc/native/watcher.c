@@ -103,6 +103,7 @@ static void *run(void *argument)
 {
     uint64_t mine = (uintptr_t)argument;
     is_watcher = 1;
+    fa_tls.outside = 1; /* what the recorder itself allocates is not the program's */
     prctl(PR_SET_NAME, "fastalloc");
     for (;;) {
         uint32_t heard = __atomic_load_n(&bell, __ATOMIC_ACQUIRE);
