@@ -47,7 +47,7 @@ def served(request, shop, tmp_path_factory):
         tally = drive(server.port, cookie, ROUNDS * len(MIX), lambda tally: False)
         pids = server.processes()
     assert tally.statuses == {200: ROUNDS * len(MIX)}, log.read_text()
-    snapshots = [fastalloc.read(path) for path in folder.iterdir()]
+    snapshots = [fastalloc.read(path) for path in folder.glob("*.recording")]
     assert {snapshot.pid for snapshot in snapshots} == set(pids)
     return request.param, snapshots
 
@@ -123,7 +123,7 @@ def test_answers_are_the_same_with_and_without(kind, shop, recordings, tmp_path)
         answers.append([(status, strip(headers), body) for status, headers, body in got])
     assert answers[0] == answers[1]
     # The master and its workers; one that never gets a request may never get a file.
-    assert len(list(recordings.iterdir())) in ((2, 3) if kind == "gunicorn" else (1,))
+    assert len(list(recordings.glob("*.recording"))) in ((2, 3) if kind == "gunicorn" else (1,))
 
 
 def strip(headers) -> list[tuple[str, str]]:
