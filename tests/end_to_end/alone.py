@@ -51,6 +51,7 @@ def of_django() -> dict[str, int]:
 def of_fastapi() -> dict[str, int]:
     from tests.end_to_end import books_app
 
+    books_app.first_of_all()
     return {
         "scope": bytes_of(books_app.numbers_of_authors),
         "repeats": bytes_of(books_app.names_of_authors),
