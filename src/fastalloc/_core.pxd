@@ -104,7 +104,7 @@ cdef extern from "fastalloc.h":
     void fa_guard_rearm()
     int fa_guard_has_stopped()
     uint32_t fa_guard_mode()
-    uint64_t fa_guard_limit(uint32_t index, uint64_t *used)
+    uint32_t fa_guard_usages(uint64_t *used)
     size_t fa_guard_frame(char *to, size_t capacity)
     void fa_set_work(fa_work work)
     void fa_work_due(uint64_t delay_ns)

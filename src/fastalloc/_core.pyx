@@ -123,6 +123,7 @@ def state():
         "limit_bytes": header.limit_bytes,
         "limit_usage_bytes": header.limit_usage_bytes,
         "limit_index": header.limit_index,
+        "usages": _usages(),
         "guard": GUARD_STATES[header.guard_state] if header.guard_state < 4 else "unknown",
         "guard_trips": header.guard_trips,
         "free_design": ("divert", "filter")[header.free_design],

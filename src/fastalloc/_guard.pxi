@@ -35,11 +35,11 @@ def guard_has_stopped():
     return fa_guard_has_stopped() != 0
 
 
-def guard_limit(uint32_t index):
-    """(limit, usage that counts for it) in bytes; None where there is no such limit."""
-    cdef uint64_t used = 0
-    cdef uint64_t limit_bytes = fa_guard_limit(index, &used)
-    return (limit_bytes, used) if limit_bytes else None
+cdef list _usages():
+    """Usage against each limit; 0 where another thread reads just now."""
+    cdef uint64_t used[6]
+    cdef uint32_t count = fa_guard_usages(used)
+    return [used[i] for i in range(count)]
 
 
 def guard_trip():

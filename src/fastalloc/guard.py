@@ -101,6 +101,16 @@ def options(config: Config) -> dict[str, int]:
     }
 
 
+def limits_of(found: list[Limit]) -> list[tuple[int, int, bytes]]:
+    """The same of the limits."""
+    from fastalloc.limits import KINDS
+
+    return [
+        (limit.limit_bytes, KINDS.index(limit.kind), os.fsencode(limit.usage_path))
+        for limit in found
+    ]
+
+
 def begin(config: Config, limits: list[Limit]) -> None:
     """Recording has started."""
     global _config, _limits, _registered

@@ -130,12 +130,8 @@ def _start_core(resolved: config.Config) -> None:
         interval_bytes=resolved.interval_bytes,
         max_frames=resolved.max_frames,
         scale=resolved.scale,
-        cgroup_usage_path=os.fsencode(_limits[0].usage_path if _limits else "")
-        or os.fsencode(group.usage_path),
-        limits=[
-            (limit.limit_bytes, limits.KINDS.index(limit.kind), os.fsencode(limit.usage_path))
-            for limit in _limits
-        ],
+        cgroup_usage_path=os.fsencode((_limits and _limits[0].usage_path) or group.usage_path),
+        limits=guard.limits_of(_limits),
         guard=guard.options(resolved),
         oom_events_path=os.fsencode(group.oom_events_path),
         native=resolved.native,
@@ -274,11 +270,7 @@ def status() -> Status:
         from fastalloc import dumps
 
         facts |= dumps.outcome()
-    now = Status(facts, _config, reason, _limits)
-    for index, limit in enumerate(now.limits):
-        found = _core.guard_limit(index)
-        limit["usage_bytes"] = found[1] if found else 0
-    return now
+    return Status(facts, _config, reason, _limits)
 
 
 def recording_path() -> str:

@@ -72,7 +72,11 @@ class Status:
         self.breakers = [each.to_dict() for each in breaker.breakers()]
         index = int(str(facts.get("limit_index", 0)))
         self.limit_source = limits[index].source if index < len(limits) else "none"
-        self.limits = [limit.to_dict() for limit in limits]
+        usages = facts.get("usages")  # none without the core
+        self.limits = [
+            {**limit.to_dict(), "usage_bytes": usages[i] if isinstance(usages, list) else 0}
+            for i, limit in enumerate(limits)
+        ]
         if self.active:
             self.level = "full" if self.recording else "memory"
         if self.guard == "tripped" and not self.active:

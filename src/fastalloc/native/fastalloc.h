@@ -116,8 +116,8 @@ void fa_guard_stop_tracking(void); /* after a trip: no samples and no object hoo
 void fa_guard_rearm(void);         /* and tracking goes on as before */
 int fa_guard_has_stopped(void);
 uint32_t fa_guard_mode(void); /* the header's; while the guard has stopped tracking, the one to go back to */
-/* Limit `index` of the configuration, and the usage that counts for it; 0: there is none. About 5 us. */
-uint64_t fa_guard_limit(uint32_t index, uint64_t *used);
+/* The usage that counts for each limit of the configuration, FA_LIMITS at most; how many. About 5 us. */
+uint32_t fa_guard_usages(uint64_t *used);
 /* The frame of the program that tripped it, as "function (file:line)"; bytes, 0: not known. */
 size_t fa_guard_frame(char *to, size_t capacity);
 

@@ -290,12 +290,11 @@ uint32_t fa_guard_mode(void)
     return is_stopped() ? mode_before : fa.header->mode;
 }
 
-uint64_t fa_guard_limit(uint32_t index, uint64_t *used)
+uint32_t fa_guard_usages(uint64_t *used)
 {
-    uint64_t now[FA_LIMITS];
-    if (index >= usage_limit_count()) return 0;
-    *used = usage_read(now) ? now[index] : 0;
-    return usage_limit(index)->bytes;
+    if (!usage_read(used))
+        for (unsigned i = 0; i < FA_LIMITS; i++) used[i] = 0;
+    return usage_limit_count();
 }
 
 size_t fa_guard_frame(char *to, size_t capacity)
