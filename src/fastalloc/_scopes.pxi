@@ -33,7 +33,10 @@ cdef class Scope:
         cdef Py_ssize_t size = 0
         cdef const char *name
         self.depth += 1
-        if self.depth > 1 or not fa_is_active():
+        if self.depth > 1:
+            return self
+        if not fa_is_active():
+            fa_watcher_restart()  # a worker that was forked while switched off may be switched on
             return self
         self._release()
         _watch_switches()

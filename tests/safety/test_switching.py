@@ -14,6 +14,7 @@ import pytest
 
 import fastalloc
 from fastalloc.cli import main
+from fastalloc.recording.errors import RecordingError
 from tests.safety.service import Service, wait_until
 
 
@@ -172,8 +173,12 @@ def fork():
     folder = tmp_path / "recordings"
 
     def mode_of(pid: int) -> str:
-        recordings = list(folder.glob(f"fastalloc-{pid}-*"))
-        return str(fastalloc.read(recordings[0]).mode) if recordings else ""
+        for path in folder.glob(f"fastalloc-{pid}-*"):
+            try:
+                return str(fastalloc.read(path).mode)
+            except RecordingError:  # it is being made
+                return ""
+        return ""
 
     with Service(folder, setup) as service:
         command(capsys, "disable", service.pid, "--dir", folder)

@@ -20,6 +20,7 @@ OFF = {
     Off.CONTROL: "`fastalloc disable`; switch on with `fastalloc enable`",
     Off.FILE: "the file `disabled` in the folder; remove it to go on",
     Off.KEY: "the shared key of kill_switch_url; unset it to go on",
+    Off.GUARD: "the guard: memory usage passed guard_percent of the limit",
     Off.OVERHEAD: "recording took more CPU time than overhead_percent; `fastalloc enable` to go on",
 }
 

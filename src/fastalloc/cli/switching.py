@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,22 +74,33 @@ def _ask(path: Path, ask: Callable[[Path], Running]) -> dict[str, Any]:
 
 def _wait(rows: list[dict[str, Any]], is_on: bool) -> None:
     """Until each process has answered, with the mode it is in then."""
-    from fastalloc.recording.layout import Control, Mode, Off
+    from fastalloc.recording.errors import RecordingError
+    from fastalloc.recording.layout import Control, Mode, Off, State
 
     until = time.monotonic() + WAIT_SECONDS
     waiting = [row for row in rows if "running" in row]
     while waiting:
         for row in tuple(waiting):
-            header = row["running"].read()
+            try:
+                header = row["running"].read()
+            except RecordingError as error:  # somebody changed the file meanwhile
+                row["error"] = str(error)
+                waiting.remove(row)
+                continue
             answered = header["control"] in (Control.RUN, Control.DISABLE)
-            row["mode"] = Mode(header["mode"]).name.lower()
-            row["off"] = Off(header["off"]).name.lower() if header["off"] else ""
+            row["mode"] = _name(Mode, header["mode"])
+            row["off"] = _name(Off, header["off"]) if header["off"] else ""
             row["done"] = bool(answered and (header["mode"] != Mode.DISABLED) == is_on)
-            if row["done"] or (answered and is_on and header["off"]):
+            has_ended = header["state"] != State.RUNNING
+            if row["done"] or has_ended or (answered and is_on and header["off"]):
                 waiting.remove(row)
         if time.monotonic() > until:
             return
         time.sleep(0.02)
+
+
+def _name(kind: type[IntEnum], value: int) -> str:
+    return kind(value).name.lower() if value in set(kind) else "unknown"
 
 
 def _print(directory: Path, rows: list[dict[str, Any]]) -> None:
