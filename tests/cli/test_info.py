@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.cli.conftest import MIB, Command
+from tests.cli.conftest import MIB, Command, shop_recording
 
 
 def test_it_prints_process_options_losses_spans_and_phases(
@@ -37,3 +37,34 @@ def test_json_is_the_whole_snapshot(fastalloc: Command, recording: Path) -> None
     answer = fastalloc("info", recording, "--json").json
     assert answer["pid"] == 4242
     assert answer["live_bytes"] == 9 * MIB
+
+
+def test_a_dumps_state_is_shown_first_and_cannot_move_the_cursor(
+    fastalloc: Command, tmp_path: Path
+) -> None:
+    evil = "\x1b[2Jworker\r\x07\ud800"
+    stack = [{"file": "/srv/app.py", "function": evil, "line": 7}]
+    thread = {"name": evil, "tid": 1, "span_id": 3, "stack": stack}
+    jump = {"from": "loaded", "to": evil, "bytes": 5 * MIB, "span_id": 3, "span": "GET /"}
+    dump = shop_recording().write_dump(
+        tmp_path / "dump",
+        reason=evil,
+        threads={"items": [thread]},
+        checkpoints={"items": [], "largest_jump": jump},
+        guard={"state": "tripped", "trips": 1, "usage_bytes": 90 * MIB, "size": 12 * MIB},
+        objects={"skipped": "no time is left (dump_max_ms)"},
+    )
+    out = fastalloc("info", dump).out
+    first = out.partition("recording")[0]
+    assert "worker" in first and "tripped at 90.0 MiB, by an allocation of 12.0 MiB" in first
+    assert "5.0 MiB from loaded to" in first and "objects skipped: no time" in first
+    assert not set("\x1b\r\x07\ud800") & set(first)
+
+
+def test_a_damaged_state_is_named_and_the_recording_is_shown(
+    fastalloc: Command, tmp_path: Path
+) -> None:
+    dump = shop_recording().write_dump(tmp_path / "dump", threads=[1], tasks={"items": {}})
+    out = fastalloc("info", dump).out
+    assert "state.json is damaged (wrong: threads, tasks)" in out and "GET /orders/" in out
+    assert "error" in fastalloc("info", dump, "--json").json["dump"]

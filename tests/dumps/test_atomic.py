@@ -215,3 +215,35 @@ answer(path=path, level=level)
     )
     assert done.answer["level"] == "memory"
     assert fastalloc.read(done.answer["path"]).live_bytes > 4_000_000
+
+
+def test_where_nothing_can_be_mapped_any_more_a_prepared_dump_is_written(
+    programs: Programs,
+) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+import resource
+fastalloc.start(interval_bytes=1000)
+kept = [bytes(1000) for _ in range(5000)]
+def limit(mib):
+    pages = int(open("/proc/self/statm").read().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (mib << 20), -1))
+limit(0)
+try: said = fastalloc.write_dump()
+except (OSError, MemoryError) as error: said = type(error).__name__
+limit(64)
+fastalloc.dumps.prepare()
+limit(1)
+path = fastalloc.write_dump()
+answer(path=path, said=said, state=state_of(path)["dump"]["skipped"])
+"""
+    )
+    assert done.answer["state"] == {}
+    snapshot = fastalloc.read(done.answer["path"])
+    assert snapshot.consistent and snapshot.live_bytes > 4_000_000
+    # Without the preparation there may be no memory left for the modules: the program goes on.
+    assert (
+        done.answer["said"] in ("OSError", "MemoryError", "ImportError")
+        or Path(done.answer["said"]).exists()
+    )

@@ -57,7 +57,7 @@ fa_status fa_dump_reserve(size_t touched, size_t most)
     if (touched > most) touched = most;
     if (!reserved.memory || reserved.most != most) {
         char *memory = raw_memory_map(DUMP_SCRATCH_BYTES + most);
-        if (!memory) return FA_ERROR_SYSTEM;
+        if (!memory) return recording_fail("reserving memory for dumps");
         raw_memory_unmap(reserved.memory, DUMP_SCRATCH_BYTES + reserved.most);
         reserved.memory = memory;
         reserved.most = most;
