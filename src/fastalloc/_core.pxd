@@ -149,6 +149,7 @@ cdef extern from "fastalloc.h":
         int64_t live_change_bytes
         uint64_t held_bytes
         uint64_t peak_bytes
+    void fa_scope_record_closely(fa_scope scope, uint32_t interval_bytes)
     int fa_scope_totals(fa_scope scope, fa_totals *totals)
     void fa_checkpoint(const char *name, size_t name_bytes)
     void fa_set_process_phase(const char *name, size_t name_bytes)

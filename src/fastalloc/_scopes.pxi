@@ -95,6 +95,10 @@ cdef class Scope:
         return (totals.duration_ns, totals.count, totals.bytes, totals.live_change_bytes,
                 totals.held_bytes, totals.peak_bytes)
 
+    def record_closely(self, uint32_t interval_bytes):
+        """Take samples so many bytes apart in this open scope and what opens inside it."""
+        fa_scope_record_closely(self.scope, interval_bytes)
+
     def suspend(self):
         """Leave the open scope for a while: a generator yields. Then resume()."""
         if self.token is not None:

@@ -30,6 +30,9 @@ class Scope:
         """Nothing was counted."""
         return (0, 0, 0, 0, 0, 0)
 
+    def record_closely(self, interval_bytes: int) -> None:
+        """Nothing is recorded, however closely."""
+
     def suspend(self) -> None:
         """Nothing to leave."""
 

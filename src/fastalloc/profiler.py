@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 # New objects are seen at once, as a rule (native/patches.h); this is for the rest, and other tools.
 NATIVE_LOOK_SECONDS = 10.0
 
-# enum fa_domain, without arenas: these are not blocks of the program
-_DOMAINS = (("raw", 0), ("mem", 1), ("obj", 2), ("malloc", 4), ("mmap", 5))
-
 _configured: dict[str, object] = {}
 _config: config.Config | None = None
 _reason = _DISABLED if config.is_disabled() else "not started"
@@ -271,31 +268,6 @@ def status() -> Status:
 
         facts |= dumps.outcome()
     return Status(facts, _config, reason, _limits)
-
-
-def recording_path() -> str:
-    """The path of this process's recording, "" before the first start."""
-    return str(_core.state().get("recording", "")) if _core is not None else ""
-
-
-def rss_bytes() -> int:
-    """Resident memory of this process as last read: at the end of a phase, 10 ms ago at most."""
-    return int(_core.state().get("rss_bytes", 0)) if _core is not None else 0
-
-
-def gauges() -> dict[str, Any]:
-    """What metrics show: live_bytes (a dict by domain: raw, mem, obj, malloc, mmap; estimated),
-    usage_bytes (of the cgroup, else resident), limit_bytes (0: none is known), dumps, own_cpu_ns. Zeros
-    before the first start. Some 20 us."""
-    state = _core.state() if _core is not None else {}
-    live = _core.live_by_domain() if state else [0] * 6
-    return {
-        "live_bytes": {name: live[domain] for name, domain in _DOMAINS},
-        "usage_bytes": state.get("cgroup_bytes") or state.get("rss_bytes", 0),
-        "limit_bytes": state.get("limit_bytes", 0),
-        "dumps": _core.header()["dumps"] if state else 0,
-        "own_cpu_ns": state.get("own_cpu_ns", 0),
-    }
 
 
 def option(name: str) -> Any:

@@ -305,3 +305,70 @@ answer(current=requests.current(), ended=request.ended)
 """,
     ).answer
     assert answer == {"current": None, "ended": True}
+
+
+CLOSELY = """
+import asyncio, threading
+from fastalloc import tokens
+SECRET = "the secret of this service"
+start(token_secret=SECRET, interval_bytes=1 << 30)         # else hardly a sample is taken
+def samples(span):
+    return sum(1 for s in fastalloc.snapshot().live if int(s["span"]) == span)
+"""
+
+
+def test_a_forced_request_is_recorded_closely_and_no_other(programs: Programs) -> None:
+    answer = run(
+        programs,
+        CLOSELY
+        + """
+token = tokens.make(SECRET, "/orders/{id}/")
+found, kept = [], []
+async def request(name, token):
+    r = requests.begin("GET (no route)", token=token)
+    r.enter("middleware")
+    r.rename(name)
+    r.enter("view")
+    for n in range(20):
+        kept.append(Blocks(1).allocate(100_000))
+        await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: kept.append(Blocks(1).allocate(100_000)))
+    with fastalloc.span("inside"): kept.append(Blocks(1).allocate(100_000))
+    r.end()
+    return [r.chosen, r.totals()[4]]
+async def main():
+    return await asyncio.gather(request("GET /orders/{id}/", token), request("GET /b", token),
+                                request("GET /orders/{id}/", token[:-1] + "_"), request("GET /orders/{id}/", token))
+ended = asyncio.run(main())
+outside = Blocks(20).allocate(100_000)
+s = fastalloc.snapshot()
+answer(ended=ended, interval=fastalloc.status().interval_bytes, outside=s.live_bytes - sum(e[1] for e in ended))
+""",
+    ).answer
+    (forced, held), other, bad, (again, held_again) = answer["ended"]
+    assert forced == again == "forced"
+    for count in (held, held_again):  # blocks of 100 kB: all but e ** -24 of them are samples
+        assert 21 * 100_000 <= count < 21 * 100_000 + 200_000
+    assert other[0] == "route" and other[1] < 100_000
+    assert bad[0] in ("", "route") and bad[1] < 100_000
+    assert answer["interval"] == 1 << 30
+    assert answer["outside"] <= 300_000  # the two spans inside the forced requests
+
+
+def test_recording_closely_stops_where_the_table_is_half_full(programs: Programs) -> None:
+    answer = run(
+        programs,
+        CLOSELY
+        + """
+request = requests.begin("GET /a", token=tokens.make(SECRET))
+chosen = request.chosen
+blocks = Blocks(60_000).allocate(50_000)                    # all of them would be samples
+request.end()
+s = fastalloc.snapshot()
+answer(chosen=chosen, samples=len(s.live), interval=fastalloc.status().interval_bytes,
+       thinned="thinned" in list(s.events["kind"]), losses=sum(s.losses.values()))
+""",
+    ).answer
+    assert answer["chosen"] == "forced"
+    assert answer["samples"] > 1000
+    assert answer["interval"] == 1 << 30 and not answer["thinned"] and not answer["losses"]

@@ -47,10 +47,10 @@ OVERHEAD = Measure(
 )
 
 
-def utilization(gauges: dict[str, Any]) -> float | None:
-    """Usage by limit; None where no limit is known."""
-    limit = gauges["limit_bytes"]
-    return gauges["usage_bytes"] / limit if limit else None
+def utilization(now: dict[str, Any]) -> float | None:
+    """Usage by limit, of what gauges.read() gave; None where no limit is known."""
+    limit = now["limit_bytes"]
+    return now["usage_bytes"] / limit if limit else None
 
 
 def route_and_task(request: Request) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from fastalloc import profiler, requests
+from fastalloc import gauges, requests
 
 from ._measures import BUCKETS_BYTES, DELTA, DUMPS, LIVE, OVERHEAD, UTILIZATION, route_and_task
 from ._measures import utilization as utilization_of
@@ -54,19 +54,19 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
 
 
 def _live(options: CallbackOptions) -> Iterable[Observation]:
-    for domain, count in profiler.gauges()["live_bytes"].items():
+    for domain, count in gauges.read()["live_bytes"].items():
         yield Observation(count, {"fastalloc.heap.domain": domain})
 
 
 def _utilization(options: CallbackOptions) -> Iterable[Observation]:
-    part = utilization_of(profiler.gauges())
+    part = utilization_of(gauges.read())
     if part is not None:
         yield Observation(part)
 
 
 def _dumps(options: CallbackOptions) -> Iterable[Observation]:
-    yield Observation(profiler.gauges()["dumps"])
+    yield Observation(gauges.read()["dumps"])
 
 
 def _overhead(options: CallbackOptions) -> Iterable[Observation]:
-    yield Observation(profiler.gauges()["own_cpu_ns"] / 1e9)
+    yield Observation(gauges.read()["own_cpu_ns"] / 1e9)

@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from fastalloc import profiler, requests
+from fastalloc import gauges, requests
 
 from ._measures import BUCKETS_BYTES, DELTA, DUMPS, LIVE, OVERHEAD, UTILIZATION, route_and_task
 from ._measures import utilization as utilization_of
@@ -60,17 +60,17 @@ class _Collector(Collector):
     """Reads when it is scraped."""
 
     def collect(self) -> Iterator[Metric]:
-        gauges = profiler.gauges()
+        now = gauges.read()
         live = GaugeMetricFamily(LIVE.prometheus_name, LIVE.help, labels=["domain"])
-        for domain, count in gauges["live_bytes"].items():
+        for domain, count in now["live_bytes"].items():
             live.add_metric([domain], count)
         yield live
-        part = utilization_of(gauges)
+        part = utilization_of(now)
         if part is not None:
             yield GaugeMetricFamily(UTILIZATION.prometheus_name, UTILIZATION.help, value=part)
-        yield CounterMetricFamily(DUMPS.prometheus_name, DUMPS.help, value=gauges["dumps"])
+        yield CounterMetricFamily(DUMPS.prometheus_name, DUMPS.help, value=now["dumps"])
         yield CounterMetricFamily(
-            OVERHEAD.prometheus_name, OVERHEAD.help, value=gauges["own_cpu_ns"] / 1e9
+            OVERHEAD.prometheus_name, OVERHEAD.help, value=now["own_cpu_ns"] / 1e9
         )
 
 
@@ -95,14 +95,14 @@ class _Multiprocess:
         background.every(MULTIPROCESS_SECONDS, self._write, JOB)
 
     def _write(self) -> None:
-        gauges = profiler.gauges()
-        for domain, count in gauges["live_bytes"].items():
+        now = gauges.read()
+        for domain, count in now["live_bytes"].items():
             self._live.labels(domain).set(count)
-        part = utilization_of(gauges)
+        part = utilization_of(now)
         if part is not None:
             self._utilization.set(part)
-        self._count(self._dumps, "dumps", gauges["dumps"])
-        self._count(self._overhead, "own_cpu_ns", gauges["own_cpu_ns"] / 1e9)
+        self._count(self._dumps, "dumps", now["dumps"])
+        self._count(self._overhead, "own_cpu_ns", now["own_cpu_ns"] / 1e9)
 
     def _count(self, counter: Counter, name: str, total: float) -> None:
         """A counter of the library can only be added to."""

@@ -214,6 +214,9 @@ void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes); /* sp
 void fa_scope_close(fa_scope scope);
 void fa_scope_release(fa_scope scope);
 uint64_t fa_scope_span_id(fa_scope scope);
+/* Samples in this scope, and in all that is opened inside it from here on, so many bytes apart; in
+ * whatever thread. Wider than the process's interval: nothing changes. */
+void fa_scope_record_closely(fa_scope scope, uint32_t interval_bytes);
 /* What an open scope, or one that is closed and not yet released, has come to; 0, and all zero,
  * where it is not recorded. About 50 ns. */
 struct fa_scope_totals {

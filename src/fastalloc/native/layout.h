@@ -239,7 +239,7 @@ struct fa_thread {
     uint32_t phase;
     uint64_t start_ns;     /* 0: slot is free */
     uint32_t outer_scope;  /* to go back to when the running task is suspended */
-    uint32_t reserved0;
+    uint32_t scope_interval; /* of the present scope, where it is recorded closely; 0: the process's */
     uint64_t seen_by_guard; /* private to the process: bytes when it last came by the guard */
     uint64_t reserved[1];
 };

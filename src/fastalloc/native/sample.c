@@ -42,7 +42,7 @@ static inline uint64_t due(size_t n, size_t about_to)
         return 0;
     }
     guard_come_by(thread, about_to);
-    return sampler_refill(thread, fa.interval);
+    return sampler_refill(thread, scope_interval(thread));
 }
 
 uint64_t sample_due(size_t n)
@@ -201,7 +201,7 @@ void sample_uncount(size_t n)
     if (thread == &fa_nobody || thread->generation != fa.generation || !thread->count) return;
     thread->count--;
     thread->issued -= n;
-    if ((int64_t)n < 0) sampler_redraw(thread, fa.interval); /* so large that it counted upwards */
+    if ((int64_t)n < 0) sampler_redraw(thread, scope_interval(thread)); /* so large that it counted upwards */
 }
 
 static NOINLINE void record_failure_at(const struct stack *stack, size_t n, int domain)

@@ -136,6 +136,10 @@ void scope_enter(struct fa_thread *slot, fa_scope to)
     slot->scope = to;
     slot->span = scope->span;
     slot->phase = scope->phase;
+    if (UNLIKELY(slot->scope_interval != scope->interval)) {
+        slot->scope_interval = scope->interval;
+        sampler_redraw(slot, scope_interval(slot));
+    }
 }
 
 void scope_catch_up(struct fa_thread *slot, fa_scope scope)

@@ -39,6 +39,7 @@ struct scope {
     uint32_t phase;
     fa_scope parent;
     uint32_t name;       /* string id */
+    uint32_t interval;   /* between samples in it and inside it; 0: the process's */
     uint32_t generation; /* of the recording it was opened in; 0: free */
     uint32_t next_free;
     uint16_t serial;     /* counts the uses of this entry */
@@ -57,6 +58,15 @@ void scope_set_process_phase(uint32_t label);
 int scopes_copy_aside(void); /* before a fork; 0 on success */
 void scopes_drop_copy(void);
 void scopes_child(void);     /* forked child: from the copy, with counters from zero */
+
+/* The interval for the thread's next draw. A scope's own is given up while the live table is half full, so
+ * that one request never makes the recorder thin what it knows of all others. */
+static inline uint64_t scope_interval(const struct fa_thread *slot)
+{
+    uint32_t own = slot->scope_interval;
+    if (LIKELY(!own) || own >= fa.interval) return fa.interval;
+    return fa.header->live_samples * 2 < REGION(FA_LIVE).capacity ? own : fa.interval;
+}
 
 void scope_flush(struct fa_thread *slot);
 void scope_enter(struct fa_thread *slot, fa_scope to); /* flush and go */

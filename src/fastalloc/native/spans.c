@@ -49,6 +49,7 @@ static fa_scope scope_make(const struct fa_thread *slot, fa_scope parent)
     made->start_live_bytes = fa.header->live_bytes;
     made->span = outer ? outer->span : 0;
     made->span_id = outer ? outer->span_id : 0;
+    made->interval = outer ? outer->interval : 0;
     return scope;
 }
 
@@ -195,6 +196,23 @@ uint64_t fa_scope_span_id(fa_scope scope)
 {
     const struct scope *entry = scope && fa.header ? scope_get(scope) : NULL;
     return entry ? entry->span_id : 0;
+}
+
+void fa_scope_record_closely(fa_scope scope, uint32_t interval_bytes)
+{
+    struct fa_thread *slot = scope && fa_is_active() ? thread_slot() : NULL;
+    if (!slot) return;
+    fa_lock();
+    struct scope *entry = scope_get(scope);
+    if (entry && !entry->closed && slot->generation == fa.generation) {
+        entry->interval = interval_bytes;
+        struct scope *now = scope_get(slot->scope); /* itself, or a phase that was opened in it before */
+        if (now && slot->scope && now->span == entry->span) {
+            now->interval = interval_bytes;
+            scope_enter(slot, slot->scope);
+        }
+    }
+    fa_unlock();
 }
 
 int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals)

@@ -271,7 +271,7 @@ THREAD: Final = _struct(
     ("phase", "<u4"),
     ("start_ns", "<u8"),
     ("outer_scope", "<u4"),
-    ("reserved0", "<u4"),
+    ("scope_interval", "<u4"),
     ("seen_by_guard", "<u8"),
     ("reserved", "<u8", 1),
 )

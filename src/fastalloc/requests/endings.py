@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from time import time
 
-from fastalloc import logs, profiler
+from fastalloc import gauges, logs, profiler
 from fastalloc.breaker import Breaker
 from fastalloc.requests.choice import LARGEST_BYTES
 from fastalloc.requests.log import RequestLog
@@ -107,7 +107,7 @@ def summary(request: Request, totals: Totals, kept: str, instant: float) -> dict
         "live_change_bytes": live_change,
         "held_bytes": held,
         "peak_bytes": peak,
-        "rss_bytes": profiler.rss_bytes(),
+        "rss_bytes": gauges.read()["rss_bytes"],
         "phases": [
             {
                 "name": name,
@@ -188,8 +188,8 @@ def _tell(request: Request, totals: Totals) -> None:
     duration_ns, _, _, _, held, peak = totals
     phases = tuple(request.phases.items())
     phase = max(phases, key=lambda item: item[1].bytes)[0] if phases else ""
-    status = profiler.status()
-    usage = status.cgroup_bytes or status.rss_bytes
+    now = gauges.read()
+    limit = now["limit_bytes"]
     held_back, _said.held_back = _said.held_back, 0
     logs.tell(
         "High memory usage",
@@ -200,11 +200,9 @@ def _tell(request: Request, totals: Totals) -> None:
             "held_bytes": held,
             "ms": round(duration_ns / 1e6, 3),
             "status": status_class(request.status),
-            "rss_bytes": status.rss_bytes,
-            "limit_percent": round(100 * usage / status.limit_bytes, 1)
-            if status.limit_bytes
-            else None,
-            "recording": os.path.basename(status.recording),
+            "rss_bytes": now["rss_bytes"],
+            "limit_percent": round(100 * now["usage_bytes"] / limit, 1) if limit else None,
+            "recording": os.path.basename(now["recording"]),
             "held_back": held_back,
         },
     )

@@ -15,7 +15,7 @@ import os
 import sys
 from time import time
 
-from fastalloc import profiler
+from fastalloc import gauges, profiler
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class RequestLog:
                 self.dropped += 1
                 continue
             content += text + b"\n"
-        if not self._follows(profiler.recording_path()):
+        if not self._follows(gauges.read()["recording"]):
             return
         if self._size and self._size + len(content) > limit // 2:
             self._rotate()

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MAX_DIGESTS = 16
 MAX_CHECKPOINTS = 32
+# Between samples of a forced request: nearly each block of a page or more, and of small ones those that
+# are many. To take every allocation would slow the request down by ten.
+FORCED_INTERVAL_BYTES = 4096
 
 
 class Request(spans.span):
@@ -155,6 +158,8 @@ class Request(spans.span):
 
     def _choose(self, reason: str) -> None:
         self.chosen = reason
+        if reason == "forced":
+            self.record_closely(FORCED_INTERVAL_BYTES)
         for observer in _observers:
             observer.begin(self)
 
