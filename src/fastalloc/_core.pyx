@@ -1,7 +1,8 @@
-# cython: language_level=3, binding=True, embedsignature=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, freethreading_compatible=True, binding=True, embedsignature=False, auto_pickle=False, autotestdict=False
 """The door to the C core: translates types and errors, and decides nothing.
 
-Not public: `fastalloc` offers what this module does under its own names.
+Not public: `fastalloc` offers what this module does under its own names. Compatible with free-threaded
+builds in that importing it does not switch the GIL on; `start` refuses them.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE_PARENT = Path(fastalloc.__file__).parent.parent
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))  # emulated machines are many times slower
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Programs:
         """Run a program to its end. It must end with `returncode` (None: any)."""
         process: Any = self.start(source, env=env, python=python)
         try:
-            stdout, stderr = process.communicate(timeout=timeout)
+            stdout, stderr = process.communicate(timeout=timeout * PATIENCE)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # faulthandler says where it hangs
             try:

@@ -103,7 +103,8 @@ void fa_dump_rewind(size_t position)
 
 static void give_back_untouched(void)
 {
-    size_t kept = (DUMP_SCRATCH_BYTES + reserved.touched + PAGE - 1) / PAGE * PAGE;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE); /* the kernel's: up to 64 KiB on ARM */
+    size_t kept = (DUMP_SCRATCH_BYTES + reserved.touched + page - 1) / page * page;
     size_t all = DUMP_SCRATCH_BYTES + reserved.most;
     if (kept < all) madvise(reserved.memory + kept, all - kept, MADV_DONTNEED);
 }
