@@ -48,7 +48,7 @@ def test_a_killed_process_leaves_the_guilty_span_and_line(group, recordings, tmp
         timeout=60,
     )
     assert done.returncode == -signal.SIGKILL
-    (path,) = recordings.iterdir()
+    (path,) = recordings.glob("*.recording")
     snapshot = fastalloc.read(path)
     assert snapshot.state == "killed"
     span, *_ = snapshot.top(group="span")

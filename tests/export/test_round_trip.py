@@ -129,7 +129,10 @@ def test_a_file_of_all_allocations_says_what_happened(story: Story) -> None:
 
         assert read_by_stack(live) == bytes_by_stack(story.live.values())
         assert read_by_thread(live) == bytes_by_thread(story.live.values())
-        if len(story.freed) <= story.ring:
+        # Where the end is as high as the mark was, memray takes the later of the two.
+        if len(story.freed) <= story.ring and total(story.live.values()) < total(
+            story.at_high_water
+        ):
             assert read_by_stack(high_water) == bytes_by_stack(story.at_high_water)
         assert reader.metadata.peak_memory == total(story.at_high_water)
         assert sum(record.size for record in high_water) == total(story.at_high_water)

@@ -289,7 +289,7 @@ def test_unknown_names_are_refused_with_the_known_ones(
 
 @pytest.mark.parametrize(
     ("mode", "expected"),
-    [("standby", {"ARENA": 1 << 20, "RAW": 10}), ("light", {"RAW": 10, "OBJ": 5})],
+    [("standby", {"ARENA": 1 << 20, "RAW": 10, "OBJ": 5}), ("light", {"RAW": 10, "OBJ": 5})],
 )
 def test_arenas_are_heap_growth_in_standby_mode_and_left_out_in_others(
     tmp_path: Path, mode: str, expected: dict[str, int]

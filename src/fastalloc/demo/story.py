@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import fastalloc
 from fastalloc.export import ExportError, flamegraph
+from fastalloc.recording import folder
 from fastalloc.recording.errors import RecordingError
 
 from .confine import Confinement, confined
@@ -140,7 +141,7 @@ def _run_until_struck(
     screen: Screen,
 ) -> Snapshot | None:
     recordings = output / "recordings"
-    before = set(recordings.iterdir())
+    before = set(folder.recordings(recordings))
     log = output / f"{outcome.server}.log"
     recorded = {**environment, **limit.environment, "FASTALLOC_MODE": "light"}
     with serving(outcome.server, log, recorded, limit.enter) as server:
@@ -160,13 +161,18 @@ def _run_until_struck(
 
 
 def _victim(
-    outcome: Outcome, limit: Confinement, server: Server, recordings: Path, before: set[Path]
+    outcome: Outcome,
+    limit: Confinement,
+    server: Server,
+    recordings: Path,
+    before: set[folder.Entry],
 ) -> Snapshot | None:
     """The recording of who died; with nobody dead, of who holds most."""
     deadline = time.monotonic() + DEATH_TIMEOUT_SECONDS
     while True:
         server.alive()  # reaps it: a process that was not reaped is not gone
-        snapshots = [fastalloc.read(path) for path in set(recordings.iterdir()) - before]
+        entries = set(folder.recordings(recordings)) - before
+        snapshots = [fastalloc.read(entry.path) for entry in entries]
         killed = [snapshot for snapshot in snapshots if snapshot.state == "killed"]
         waiting = limit.kills and not outcome.failures and not (killed and server.ending())
         if not waiting or time.monotonic() > deadline:

@@ -251,6 +251,8 @@ void mode_switch(uint32_t mode, uint64_t interval_bytes)
         live_drop_domain(FA_DOMAIN_MEM); /* their frees are not hooked in standby */
         live_drop_domain(FA_DOMAIN_OBJ);
     }
+    /* What lies in them is sampled from here on: both would count the same memory twice. */
+    if (old == FA_MODE_STANDBY && level_of(mode) > level_of(old)) live_drop_domain(FA_DOMAIN_ARENA);
     if (mode != old) event_write(FA_EVENT_MODE, old, mode, 0);
     if (interval_bytes != header->interval_bytes)
         event_write(FA_EVENT_INTERVAL, header->interval_bytes, interval_bytes, 0);

@@ -24,7 +24,6 @@ NO_STACK = "<no Python stack>"
 NO_SPAN = "<no span>"
 NO_PHASE = "<no phase>"
 NO_THREAD = "<no thread name>"
-NATIVE = (Domain.MALLOC, Domain.MMAP)
 ABOVE = " <- "
 """In a site's key, between a frame and its caller."""
 
@@ -70,18 +69,15 @@ def top(
     """The rows of `Snapshot.top`. ValueError if `by` or `group` is no such thing.
 
     Arenas are what object blocks lie in. In standby mode, where object blocks are not sampled,
-    they count as heap growth beside RAW; in all other modes they would count the same memory
-    twice, and are left out.
+    they count as heap growth; blocks that were sampled before, in another mode, lie elsewhere and
+    count beside them. In all other modes arenas would count the same memory twice, and are left out.
     """
     if by not in ORDERS:
         raise ValueError(f"cannot order by {by!r}; choose from {', '.join(ORDERS)}")
     if group not in GROUPS:
         raise ValueError(f"cannot group by {group!r}; choose from {', '.join(GROUPS)}")
-    shown = np.zeros(len(Domain), bool)
-    if snapshot.mode == "standby":
-        shown[[Domain.RAW, Domain.ARENA, *NATIVE]] = True
-    else:
-        shown[[Domain.RAW, Domain.MEM, Domain.OBJ, *NATIVE]] = True
+    shown = np.ones(len(Domain), bool)
+    shown[Domain.ARENA] = snapshot.mode == "standby"
     counted = shown[snapshot.live["domain"]]
     live = snapshot.live[counted if where is None else counted & where]
     groups = GROUPS[group](snapshot, live, shown)
