@@ -1,6 +1,8 @@
 /* Calls of CPython's allocators in a loop, for counting instructions. Compiled per interpreter. */
 #include <Python.h>
 
+#include <stdlib.h>
+
 typedef void *(*allocate_function)(size_t);
 typedef void *(*calloc_function)(size_t, size_t);
 typedef void *(*realloc_function)(void *, size_t);
@@ -16,11 +18,12 @@ static const struct domain {
     {"obj", PyObject_Malloc, PyObject_Calloc, PyObject_Realloc, PyObject_Free},
     {"mem", PyMem_Malloc, PyMem_Calloc, PyMem_Realloc, PyMem_Free},
     {"raw", PyMem_RawMalloc, PyMem_RawCalloc, PyMem_RawRealloc, PyMem_RawFree},
+    {"libc", malloc, calloc, realloc, free}, /* slots of this object: native memory */
 };
 
 static const struct domain *domain_named(const char *name)
 {
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         if (strcmp(domains[i].name, name) == 0) return &domains[i];
     PyErr_SetString(PyExc_ValueError, "no such domain");
     return NULL;

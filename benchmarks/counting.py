@@ -21,7 +21,7 @@ import sys
 folder, mode, scratch, domain, kind, size, times = sys.argv[1:]
 sys.path.insert(0, folder)
 import churn, fastalloc
-fastalloc.start("light", dir=scratch + "/recordings")
+fastalloc.start("light", native=domain == "libc", dir=scratch + "/recordings")
 assert fastalloc.status().active, fastalloc.status().reason
 for bytes in (24, 48, 96):
     churn.scatter(domain, bytes)
@@ -42,6 +42,8 @@ CASES = {
     "OBJ malloc(48) + realloc(96) + free": ("obj", "grow", 48),
     "OBJ malloc(48) + realloc(24) + free": ("obj", "shrink", 48),
     "MEM malloc(600) + realloc(1200) + free": ("mem", "grow", 600),
+    "native malloc(48) + free": ("libc", "malloc", 48),
+    "native malloc(48) + realloc(96) + free": ("libc", "grow", 48),
 }
 
 

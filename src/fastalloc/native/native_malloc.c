@@ -61,26 +61,29 @@ static HOT_HOOK void hook_free(void *block)
     native_original.free(block);
 }
 
-/* Bytes: 0 where the product is too large. */
-static void *reallocate(void *block, size_t n, size_t count, size_t size, int array)
+/* The block may be a sample, or is to become one. */
+static NOINLINE void *realloc_slow(void *block, size_t n, int due)
 {
     struct fa_live taken;
     int taken_out = block && live_maybe(block) && sample_out(block, &taken);
-    uint64_t interval = count_allocation(n) ? sample_due_again(n) : 0;
-    void *moved = array ? native_original.reallocarray(block, count, size) : native_original.realloc(block, n);
-    int freed = !moved && !n && !(array && size && count > SIZE_MAX / size);
-    if (taken_out) sample_out_done(&taken, moved || freed);
-    return LIKELY(moved && !interval) ? moved : allocated(moved, n, interval);
+    uint64_t interval = due ? sample_due_again(n) : 0;
+    void *moved = native_original.realloc(block, n);
+    if (taken_out) sample_out_done(&taken, moved || !n); /* to 0 bytes: freed */
+    return allocated(moved, n, interval);
 }
 
-static void *hook_realloc(void *block, size_t n)
+static HOT_HOOK void *hook_realloc(void *block, size_t n)
 {
-    return reallocate(block, n, 0, 0, 0);
+    int due = count_allocation(n);
+    if (UNLIKELY(due || !live_home_empty(block))) return realloc_slow(block, n, due);
+    void *moved = native_original.realloc(block, n);
+    return LIKELY(moved) ? moved : allocated(NULL, n, 0);
 }
 
 static void *hook_reallocarray(void *block, size_t count, size_t size)
 {
-    return reallocate(block, count * size, count, size, 1);
+    if (size && count > SIZE_MAX / size) return native_original.reallocarray(block, count, size); /* refuses */
+    return hook_realloc(block, count * size);
 }
 
 static int hook_posix_memalign(void **block, size_t alignment, size_t n)
