@@ -184,7 +184,8 @@ static void handle(int number)
     char *mapped = mmap(NULL, 8 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mapped == MAP_FAILED) abort();
     munmap(mapped + (2 << 12), 2 << 12);
-    munmap(mapped, 8 << 12);
+    munmap(mapped, 2 << 12);
+    munmap(mapped + (4 << 12), 4 << 12);
     handled++;
     errno = saved;
 }

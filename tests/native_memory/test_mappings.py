@@ -18,6 +18,7 @@ def map_pages(pages, address=None, protection=READ | WRITE, flags=PRIVATE | ANON
     at = calls.call_mmap(address, pages * PAGE, protection, flags, file)
     assert at and at < 1 << 63, at
     return at
+ALONE = 0x2000_0000_0000  # where nobody else maps: what is unmapped in part leaves holes
 fastalloc.start(interval_bytes=1, native=True, scale=8)
 """
 
@@ -53,7 +54,7 @@ def test_unmapping_in_part_leaves_the_pieces(programs: NativePrograms) -> None:
     done = programs.run(
         PRELUDE
         + """
-at = map_pages(100)
+at = map_pages(100, address=ALONE)
 end = at + 100 * PAGE
 steps = []
 def unmap(first, pages):
@@ -90,7 +91,7 @@ fastalloc.stop()
 weights = []
 for i in range(200):
     fastalloc.start(interval_bytes=400 * PAGE, native=True)
-    at = map_pages(100)
+    at = map_pages(100, address=ALONE)
     calls.call_munmap(at + 10 * PAGE, 50 * PAGE)
     mine = [s.weight for a, s in live().items() if s.domain == MMAP]
     weights.append(mine)
@@ -115,7 +116,7 @@ def test_fixed_mappings_replace_what_they_cover(programs: NativePrograms) -> Non
     done = programs.run(
         PRELUDE
         + """
-at = map_pages(50)
+at = map_pages(50, address=ALONE)
 end = at + 50 * PAGE
 steps = []
 def place(first, pages, **options):
@@ -146,14 +147,14 @@ def test_mremap_is_followed(programs: NativePrograms) -> None:
     done = programs.run(
         PRELUDE
         + """
-at = map_pages(20)
+at = map_pages(20, address=ALONE)
 def remap(at, old, new):
     moved = calls.call_mremap(at, old * PAGE, new * PAGE, MAYMOVE, None)
     assert moved < 1 << 63
     return moved, mapped_samples(moved, moved + max(old, new) * PAGE)
 at, grown = remap(at, 20, 500)
 at, shrunk = remap(at, 500, 7)
-target = map_pages(30)
+target = map_pages(30, address=ALONE + (1 << 40))
 moved = calls.call_mremap(at, 7 * PAGE, 7 * PAGE, MAYMOVE | 2, target + 10 * PAGE)
 fixed = mapped_samples(target, target + 30 * PAGE), mapped_samples(at, at + 7 * PAGE)
 failed = calls.call_mremap(target, 10 * PAGE, 1 << 60, MAYMOVE, None)
@@ -185,7 +186,7 @@ def test_random_work_agrees_with_a_model(programs: NativePrograms, seed: int) ->
         PRELUDE
         + f"steps = {steps}\n"
         + """
-base = map_pages(300, protection=0)
+base = map_pages(300, address=ALONE, protection=0)
 model, wrong = set(), []
 for kind, first, pages in steps:
     covered = set(range(first, first + pages))
@@ -218,7 +219,7 @@ def test_what_is_unmapped_unseen_makes_room_and_is_counted(programs: NativeProgr
         PRELUDE
         + """
 import ctypes
-at = map_pages(30, address=0x2000_0000_0000)  # where nobody else maps
+at = map_pages(30, address=ALONE)
 ctypes.CDLL(None).syscall(11, ctypes.c_void_p(at), ctypes.c_size_t(30 * PAGE))  # munmap, past the hooks
 before = mapped_samples(at, at + 30 * PAGE)
 again = map_pages(10, address=at + 10 * PAGE)

@@ -101,7 +101,7 @@ def test_a_forked_child_goes_on(programs: NativePrograms) -> None:
         + """
 fastalloc.start(interval_bytes=1, native=True, scale=2)
 blocks = [calls.call_malloc(7_777) for i in range(50)]
-at = calls.call_mmap(None, 20 * PAGE, READ | WRITE, PRIVATE | ANONYMOUS, -1)
+at = calls.call_mmap(0x2000_0000_0000, 20 * PAGE, READ | WRITE, PRIVATE | ANONYMOUS, -1)
 r, w = os.pipe()
 pid = os.fork()
 if pid == 0:
