@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
@@ -68,12 +69,13 @@ def faults(wheel: Path, python: str, architecture: str, glibc: int) -> Iterator[
 def faults_of_elf(elf: ELFFile, architecture: str, glibc: int) -> Iterator[str]:
     if elf["e_machine"] != ARCHITECTURES[architecture]:
         yield f"made for {elf['e_machine']}"
-    sections = {section.name: section for section in elf.iter_sections()}
+    sections: dict[str, Any] = {section.name: section for section in elf.iter_sections()}
     unstripped = [name for name in sections if name == ".symtab" or name.startswith(".debug")]
     if unstripped:
         yield f"not stripped ({', '.join(unstripped)})"
     for section in sections.values():
         if isinstance(section, DynamicSection):
+            tag: Any  # what a tag has beside its entry depends on its kind
             for tag in section.iter_tags():
                 if tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH"):
                     yield "has an rpath"
@@ -93,7 +95,7 @@ def faults_of_elf(elf: ELFFile, architecture: str, glibc: int) -> Iterator[str]:
     yield from faults_of_symbols(sections, glibc)
 
 
-def faults_of_symbols(sections: dict[str, object], glibc: int) -> Iterator[str]:
+def faults_of_symbols(sections: dict[str, Any], glibc: int) -> Iterator[str]:
     needs, versions, symbols = (
         sections.get(name) for name in (".gnu.version_r", ".gnu.version", ".dynsym")
     )
