@@ -51,6 +51,7 @@ answer(active=s.active, frames=s.options["max_frames"], source=s.sources["max_fr
     assert answer["checks"] == []
 
 
+@pytest.mark.slow
 def test_without_a_mode_nothing_starts(programs: Programs) -> None:
     answer = run(
         programs,
@@ -59,31 +60,55 @@ def test_without_a_mode_nothing_starts(programs: Programs) -> None:
     assert answer == {"active": False, "checks": []}
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"FASTALLOC": {"mod": "light"}}, ["fastalloc.W001"]),
-        ({"FASTALLOC": {"max_frames": "many"}}, ["fastalloc.W001"]),
-        ({"FASTALLOC": ["light"]}, ["fastalloc.W001"]),
-        (
-            {
-                "MIDDLEWARE": ["django.contrib.sessions.middleware.SessionMiddleware"] * 1
-                + ["fastalloc.integrations.django.Middleware"]
-            },
-            ["fastalloc.W002"],
-        ),
-        ({"MIDDLEWARE": [], "FASTALLOC": {"staff_may_force": True}}, ["fastalloc.W003"]),
-        ({"FASTALLOC": {"mode": "light"}}, ["fastalloc.W004"]),
-        ({"MIDDLEWARE": []}, []),
-    ],
-)
-def test_checks_say_what_is_wrong_and_the_service_runs(programs, settings, expected) -> None:
-    done = run(
+def test_checks_say_what_is_wrong(programs: Programs) -> None:
+    answer = run(
         programs,
-        f"warnings.simplefilter('ignore'); site(**json.loads({json.dumps(json.dumps(settings))})); answer(checks=checks())",
-        env={"FASTALLOC_DIR": "/proc/nowhere"} if "fastalloc.W004" in expected else {},
-    )
-    assert done.answer["checks"] == expected
+        """
+site()
+from django.test import override_settings
+OURS = "fastalloc.integrations.django.Middleware"
+OTHER = "django.contrib.sessions.middleware.SessionMiddleware"
+found = []
+for settings in (
+    {"FASTALLOC": {"mod": "light"}},
+    {"FASTALLOC": {"max_frames": "many"}},
+    {"FASTALLOC": ["light"]},
+    {"MIDDLEWARE": [OTHER, OURS]},
+    {"MIDDLEWARE": [], "FASTALLOC": {"staff_may_force": True}},
+    {"MIDDLEWARE": []},
+):
+    with override_settings(**settings): found.append(checks())
+answer(found=found)
+""",
+    ).answer
+    wrong = ["fastalloc.W001"]
+    assert answer["found"] == [wrong, wrong, wrong, ["fastalloc.W002"], ["fastalloc.W003"], []]
+
+
+@pytest.mark.slow
+def test_a_wrong_option_costs_the_options_and_not_the_service(programs: Programs) -> None:
+    answer = run(
+        programs,
+        """
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    site(FASTALLOC={"mode": "light", "max_frames": "many"})
+answer(told=[str(w.message) for w in told], checks=checks(), active=fastalloc.status().active)
+""",
+    ).answer
+    assert answer["checks"] == ["fastalloc.W001"]
+    assert not answer["active"]
+    assert len(answer["told"]) == 1 and "max_frames" in answer["told"][0]
+
+
+@pytest.mark.slow
+def test_a_check_says_that_nothing_is_written(programs: Programs) -> None:
+    answer = run(
+        programs,
+        "warnings.simplefilter('ignore'); site(FASTALLOC={'mode': 'light'}); answer(checks=checks())",
+        env={"FASTALLOC_DIR": "/proc/nowhere"},
+    ).answer
+    assert answer["checks"] == ["fastalloc.W004"]
 
 
 def test_manage_py_has_the_command_line(programs: Programs) -> None:
@@ -150,6 +175,7 @@ answer(good=chosen(anonymous, good), of_route=chosen(anonymous, of_order),
     assert answer["worthless"] == [["", ""]] * 16
 
 
+@pytest.mark.slow
 def test_staff_may_force_where_settings_say_so(programs: Programs) -> None:
     answer = run(
         programs,
@@ -173,6 +199,7 @@ answer(staff=chosen(client("ann"), "true"), without=chosen(client("ann")), user=
     assert answer["whoami"] == answer["plain"] == "Cookie"  # the view's own look at the user shows
 
 
+@pytest.mark.slow
 def test_wrapped_as_a_whole_too_a_request_is_one_span(programs: Programs) -> None:
     answer = run(
         programs,

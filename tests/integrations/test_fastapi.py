@@ -11,6 +11,7 @@ from tests.integrations.servers import APPS, UVICORN, serving, snapshots
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
+pytestmark = pytest.mark.slow
 
 MEGA = 1_000_003
 REQUESTS = 1000

@@ -10,6 +10,7 @@ from tests.integrations.servers import APPS, GUNICORN, phases, serving, spans
 
 pytest.importorskip("flask")
 pytest.importorskip("gunicorn")
+pytestmark = pytest.mark.slow
 
 PATHS = (
     *("/plain/5", "/plain/6", "/template/ann", "/stream", "/fails", "/none/at/all", "/checked"),

@@ -23,6 +23,7 @@ def parsed(text: str) -> dict[tuple[str, frozenset], float]:
     }
 
 
+@pytest.mark.slow
 def test_prometheus_reads_one_process_when_it_scrapes(tmp_path) -> None:
     pytest.importorskip("prometheus_client")
     limit = {"FASTALLOC_MEMORY_LIMIT_BYTES": "1GiB"}

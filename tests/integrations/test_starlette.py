@@ -13,6 +13,7 @@ from tests.integrations.servers import APPS, UVICORN, phases, serving, snapshots
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 websockets = pytest.importorskip("websockets")
+pytestmark = pytest.mark.slow
 
 PATHS = (
     *("/plain/5", "/plain/6", "/stream", "/fails", "/later", "/none/at/all"),

@@ -118,6 +118,7 @@ failed.end(LookupError("a secret"))
     assert totals["since"] < totals["until"]
 
 
+@pytest.mark.slow
 def test_the_largest_of_a_minute_are_kept_and_the_rest_is_not(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
@@ -136,6 +137,7 @@ for hold in [1] * 30 + [40] + [1] * 30 + [50, 20, 30, 10, 9, 60]: request(hold=h
         assert size == pytest.approx(wanted, abs=3)  # every block is a sample: e ** -15 are not
 
 
+@pytest.mark.slow
 def test_the_log_is_bounded_and_keeps_the_newest(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
@@ -155,6 +157,7 @@ for n in range(400):
     assert "GET /0" not in names
 
 
+@pytest.mark.slow
 def test_too_many_at_once_are_dropped_and_counted(programs: Programs) -> None:
     answer = programs.run(
         PRELUDE
@@ -172,6 +175,7 @@ answer(dropped=dropped, lines=open(log_of()).read().count('"kind":"request"'))
     assert answer == {"dropped": 300 - 256, "lines": 256}
 
 
+@pytest.mark.slow
 def test_a_digest_that_is_too_long_is_left_out(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
@@ -189,11 +193,13 @@ r.end()
     assert line["digests"]["long"]["left_out_bytes"] > 100_000
 
 
+@pytest.mark.slow
 def test_none_is_written_when_it_is_switched_off(programs: Programs) -> None:
     done = programs.run(PRELUDE + "start(request_log_bytes=0)\nrequest()\n")
     assert not list(done.directory.glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_lines_alone(programs: Programs) -> None:
     answer = programs.run(
         PRELUDE
@@ -213,6 +219,7 @@ answer(lines=[__import__("json").loads(line).get("name") for line in open(log_of
     assert "GET /b" in answer["lines"]
 
 
+@pytest.mark.slow
 def test_forked_workers_write_files_of_their_own(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
@@ -260,6 +267,7 @@ time.sleep(0.5)
     assert first["held_back"] + second["held_back"] == 2
 
 
+@pytest.mark.slow
 def test_the_programs_own_logging_takes_the_line(programs: Programs) -> None:
     done = programs.run(
         PRELUDE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.core.programs import Programs
 
 PRELUDE = """
@@ -48,6 +50,7 @@ answer(seen=seen)
     assert answer["seen"] == [None, True, True, True, True, None, True, True, None]
 
 
+@pytest.mark.slow
 def test_a_child_task_that_outlives_its_request_is_in_none(programs: Programs) -> None:
     answer = run(
         programs,
@@ -100,6 +103,7 @@ answer(phases={name: [part.entered, part.bytes // 1_000_000] for name, part in r
     assert answer["bytes"] == 1 + 3 * (2 + 4) + 8
 
 
+@pytest.mark.slow
 def test_names_of_phases_are_bounded(programs: Programs) -> None:
     answer = run(
         programs,
@@ -134,6 +138,7 @@ answer(held=held // 1_000_000, peak=peak // 1_000_000, change=round(change / 1e6
     assert answer == {"held": 2, "peak": 7, "change": 2}
 
 
+@pytest.mark.slow
 def test_the_lot_is_the_same_with_the_same_seed(programs: Programs) -> None:
     body = """
 start(request_percent=20)
@@ -150,6 +155,7 @@ answer(chosen=chosen)
     assert 20 <= sum(first) <= 64  # 40 expected; beyond 4 standard deviations of 5.7
 
 
+@pytest.mark.slow
 def test_forked_workers_without_a_seed_draw_apart(programs: Programs) -> None:
     answer = run(
         programs,
@@ -291,6 +297,7 @@ answer(seen=seen)
     assert answer["seen"] == [False, None, {}, "GET /b", False]
 
 
+@pytest.mark.slow
 def test_a_request_ended_in_another_thread_is_ended(programs: Programs) -> None:
     answer = run(
         programs,
@@ -355,6 +362,7 @@ answer(ended=ended, interval=fastalloc.status().interval_bytes, outside=s.live_b
     assert answer["outside"] <= 300_000  # the two spans inside the forced requests
 
 
+@pytest.mark.slow
 def test_recording_closely_stops_where_the_table_is_half_full(programs: Programs) -> None:
     answer = run(
         programs,
