@@ -1,10 +1,10 @@
-"""`python -m benchmarks compare | instructions | overheads | growth | report | all`."""
+"""`python -m benchmarks compare | instructions | overheads | growth | guard | report | all`."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import compare, dumps, growth, instructions, overheads, report
+from benchmarks import compare, dumps, growth, guard_reaction, instructions, overheads, report
 
 COMMANDS = {
     "compare": (compare.main, "CPU time and memory beside other profilers, interleaved"),
@@ -15,6 +15,7 @@ COMMANDS = {
         "how cost grows: threads, depth, live heap, stacks, spans, hours, sizes",
     ),
     "dumps": (dumps.main, "memory and time of a dump at nine tenths of a memory limit"),
+    "guard": (guard_reaction.main, "how far a program gets past the guard's line"),
     "report": (report.main, "write docs/benchmarks.md from the results so far"),
 }
 

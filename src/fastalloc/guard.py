@@ -7,6 +7,7 @@ runs in the watcher's thread. It does not raise, and does no more than `guard_du
 from __future__ import annotations
 
 import os
+import sys
 from time import monotonic
 
 from fastalloc import _core, background
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     F = TypeVar("F", bound=Callable[["Trip"], object])
 
 DAY_SECONDS = 86400.0
+SWITCH_SECONDS = 0.0005
 PREPARE_SECONDS = 1.0  # after the start: then nothing has to be loaded when the memory is short
 
 _on_trip: list[Callable[[Trip], object]] = []
@@ -145,9 +147,14 @@ def _warned() -> None:
 
 def _tripped() -> None:
     trip = Trip("tripped")
+    # Other threads run Python too, and take more memory: for the dump, none keeps the GIL for long.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(min(interval, SWITCH_SECONDS))
     try:
         _dump(trip)
     finally:
+        if sys.getswitchinterval() <= SWITCH_SECONDS:  # nobody has set another one meanwhile
+            sys.setswitchinterval(interval)
         _core.guard_stop_tracking()
         _log(trip)
         _call(_on_trip, trip)

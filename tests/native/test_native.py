@@ -15,6 +15,7 @@ CASE = re.compile(r'^ +\{"([^"]+)",', re.MULTILINE)
 CASES = [name for path in sorted(HERE.glob("*_cases.c")) for name in CASE.findall(path.read_text())]
 OF_THREADS = [*CASE.findall((HERE / "thread_cases.c").read_text())]
 OF_THREADS += CASE.findall((HERE / "watcher_cases.c").read_text())
+OF_THREADS += CASE.findall((HERE / "guard_cases.c").read_text())
 OF_THREADS.append("the filter never misses a block while others come and go")
 
 
