@@ -14,6 +14,8 @@ RECORDING_BYTES = 5 << 20  # of disk, for each step of `scale`
 RETRY_SECONDS = 60.0
 JOB = "recording to file"
 
+LOST = "its file was lost: it was cut short, or its disk failed"
+
 _directory = ""
 _reason = ""
 
@@ -28,22 +30,25 @@ def start(directory: str, caps: housekeeping.Caps, **arguments: object) -> None:
         config.prepare_directory(directory)
         housekeeping.make_room(directory, caps, RECORDING_BYTES * int(str(arguments["scale"])))
         _core.start(**arguments)  # type: ignore[arg-type]
-        return
     except (OSError, config.ConfigError) as error:
         why = str(error) or type(error).__name__
-    _core.start(in_memory=True, **arguments)  # type: ignore[arg-type]
-    _reason = why
+        _core.start(in_memory=True, **arguments)  # type: ignore[arg-type]
+        _reason = why
     background.every(RETRY_SECONDS, to_file, JOB)
 
 
 def reason() -> str:
     """Why the recording lies in memory only; "" if it has a file."""
-    return _reason
+    state = {} if _reason else _core.state()
+    lost = state.get("state") == "running" and not state["recording"]
+    return LOST if lost else _reason
 
 
 def to_file() -> None:
-    """Try again. In the watcher's thread; writes the whole recording if it works."""
+    """Try again, if there is no file. In the watcher's thread; writes the whole recording if it works."""
     global _reason
+    if not reason():
+        return
     try:
         config.prepare_directory(_directory)
         _core.to_file()
@@ -51,4 +56,3 @@ def to_file() -> None:
         _reason = str(error) or type(error).__name__
     else:
         _reason = ""
-        background.cancel(JOB)

@@ -101,3 +101,70 @@ def test_a_read_only_disk_costs_the_recording_only(programs: Programs, small_dis
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     done = run(programs, small_disk)
     assert "Read-only" in done.answer["reason"] or "cannot be written" in done.answer["reason"]
+
+
+LOSES = """
+import fastalloc, json, os, random, sys, threading, time, warnings
+fastalloc.start(interval_bytes=2000)
+path = fastalloc.status().recording
+chance = random.Random(SEED)
+stop = False
+def work(number):
+    kept, total = [], 0
+    while not stop:
+        with fastalloc.span(f"GET /{number}/"), fastalloc.phase("view"):
+            kept.append([bytes(1000) for _ in range(50)])
+            fastalloc.checkpoint("half")
+        total += sum(map(len, kept[-1]))
+        if len(kept) > 200: del kept[:150]
+    assert total % 50_000 == 0 and total
+    done.append(number)
+done = []
+threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+for thread in threads: thread.start()
+time.sleep(chance.uniform(0.05, 0.3))
+os.truncate(path, SIZE)
+time.sleep(0.5)
+answer = {"reason": fastalloc.status().reason, "active": fastalloc.status().active}
+stop = True
+for thread in threads: thread.join()
+assert sorted(done) == [0, 1, 2]
+child = os.fork()
+if child == 0:
+    kept = [bytes(1000) for _ in range(50_000)]
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(json.dumps(answer))
+"""
+
+
+@pytest.mark.parametrize("size", [0, 4096, 200_000, 1_500_000])
+def test_a_recording_that_is_cut_short_under_the_program_costs_the_recording_only(
+    programs: Programs, size: int
+) -> None:
+    for seed in range(3):
+        source = LOSES.replace("SEED", str(seed)).replace("SIZE", str(size))
+        done = programs.run(source, env={"PYTHONFAULTHANDLER": ""})
+        assert "its file was lost" in done.answer["reason"]
+        assert done.answer["active"] == (size > 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "says"), [("", ""), ("import faulthandler; faulthandler.enable()\n", "Bus error")]
+)
+@pytest.mark.parametrize("end", ["os.kill(os.getpid(), 7)", "ctypes.string_at(at, 1)"])
+def test_any_other_bus_error_ends_the_program_as_ever(
+    programs: Programs, before: str, says: str, end: str
+) -> None:
+    source = before + (
+        "import ctypes, fastalloc, mmap, os, tempfile\n"
+        "fastalloc.start()\n"
+        "file = tempfile.TemporaryFile()\n"
+        "os.ftruncate(file.fileno(), 8192)\n"
+        "memory = mmap.mmap(file.fileno(), 8192)\n"
+        "at = ctypes.addressof(ctypes.c_char.from_buffer(memory, 5000))\n"
+        "os.ftruncate(file.fileno(), 0)\n"
+        f"{end}\n"
+    )
+    done = programs.run(source, env={"PYTHONFAULTHANDLER": ""}, returncode=-7)
+    assert says in done.stderr

@@ -6,6 +6,7 @@
 #include "hooks.h"
 #include "labels.h"
 #include "live.h"
+#include "lost_file.h"
 #include "own_cpu.h"
 #include "mappings.h"
 #include "patches.h"
@@ -207,6 +208,7 @@ fa_status fa_stop(int at_exit)
     fa.generation++;
     recording_trim();
     recording_detach();
+    lost_file_unwatch();
     fa_tls.slot = &fa_nobody;
     fa_unlock();
     return FA_OK;

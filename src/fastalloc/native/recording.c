@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lost_file.h"
 #include "oom_kills.h"
 #include "raw_memory.h"
 #include "recorder.h"
@@ -250,6 +251,7 @@ fa_status recording_create(const struct fa_config *config)
     fa.max_frames = config->max_frames;
     unsettled_since_ns = 0;
     recording_bind();
+    if (!config->in_memory) lost_file_watch();
 
     if (config->options) {
         size_t length = strlen(config->options);
@@ -379,6 +381,7 @@ static int move_to_file(void)
         munmap(file, bytes);
         if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
             fa.active = 0;
+        lost_file_watch();
     } else {
         if (fd >= 0) unlink(fa.path);
         fa.path[0] = 0;
