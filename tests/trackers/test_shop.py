@@ -9,6 +9,7 @@ import pytest
 import fastalloc
 
 pytest.importorskip("django")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

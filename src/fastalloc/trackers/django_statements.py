@@ -61,7 +61,8 @@ def wrapped_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
             work = current()
             if work is None:
                 return original(self, *args, **kwargs)
-            queries.breaker.call(_watch, self.connection)
+            if execute_wrapper not in self.connection.execute_wrappers:  # opened before we came
+                queries.breaker.call(_watch, self.connection)
             section = innermost()
             if section is not None and queries.is_unnamed(section):
                 # The query set's, or that of execute_sql of a derived compiler.
