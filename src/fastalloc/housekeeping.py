@@ -128,7 +128,8 @@ def _items(directory: str) -> Iterator[Item]:
 
 
 def _recording(path: str, status: os.stat_result) -> Item:
-    item = Item(path, RECORDING, status.st_mtime, status.st_blocks * 512)
+    logs = sum(os.lstat(log).st_blocks * 512 for log in _request_logs(path))
+    item = Item(path, RECORDING, status.st_mtime, status.st_blocks * 512 + logs)
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         header = os.pread(fd, _HEADER_BYTES, 0)
@@ -144,6 +145,13 @@ def _recording(path: str, status: os.stat_result) -> Item:
         item.alive = locked if locked is not None else os.path.exists(f"/proc/{pid}")
         item.of_a_death = not item.alive
     return item
+
+
+def _request_logs(path: str) -> list[str]:
+    """The files that the requests of a recording's process have left; they go with it."""
+    stem = path.removesuffix(".recording")
+    logs = (f"{stem}.requests.jsonl", f"{stem}.requests.1.jsonl")
+    return [log for log in logs if os.path.lexists(log)]
 
 
 def _is_locked(fd: int) -> bool | None:
@@ -223,6 +231,7 @@ def _order(item: Item) -> tuple[bool, float]:
 def _remove(item: Item) -> bool:
     try:
         if item.kind == RECORDING:
+            _unlink(_request_logs(item.path))
             os.unlink(item.path)
             return True
         if item.kind == DUMP:  # hidden first: a reader never sees half a dump

@@ -137,6 +137,18 @@ def test_foreign_files_stay(left: Left) -> None:
     assert pruned(left, Caps(1, 1, 1, 1 << 62)) == {}
 
 
+def test_the_logs_of_requests_count_for_their_recording_and_go_with_it(left: Left) -> None:
+    gone, kept = left.recording(1, 2 * DAY), left.recording(2, HOUR)
+    for name in (gone, kept):
+        for ending in (".requests.jsonl", ".requests.1.jsonl"):
+            (left.path / name.replace(".recording", ending)).write_text("{}\n" * 5000)
+    sizes = {Path(item.path).name: item.bytes for item in housekeeping.look(str(left.path))}
+    assert sizes[gone] >= (left.path / gone).stat().st_blocks * 512 + 2 * 15_000
+    assert pruned(left, Caps(0, 0, 1, 0)) == {gone: "keep_days"}
+    stem = kept.removesuffix(".recording")
+    assert left.names() == {kept, f"{stem}.requests.jsonl", f"{stem}.requests.1.jsonl"}
+
+
 def test_a_folder_that_is_gone_has_nothing_in_it(tmp_path: Path) -> None:
     assert prune(str(tmp_path / "gone"), Caps(1, 1, 1, 1)) == []
     assert housekeeping.make_room(str(tmp_path / "gone"), Caps(1, 1, 1, 1), 1)
