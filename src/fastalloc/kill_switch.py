@@ -26,6 +26,7 @@ ANSWER_BYTES = 4096
 
 _url = ""
 _polling = 0  # the process in which a poll is under way
+_thread_id = 0  # of the last poll's thread
 _waits_at_fork = False
 
 
@@ -60,11 +61,12 @@ def poll() -> None:
 
 def _poll(address: Address, breaker: Breaker) -> None:
     """One thread's life."""
-    global _polling
+    global _polling, _thread_id
     try:
         import _thread
 
-        _core.set_thread_name(_thread.get_native_id(), "fastalloc kill switch")
+        _thread_id = _thread.get_native_id()
+        _core.set_thread_name(_thread_id, "fastalloc kill switch")
         is_set = breaker.call(_is_set, address)
         if is_set is not None:
             background.soon(_hold if is_set else _release)
@@ -77,7 +79,9 @@ def _before_fork() -> None:
     from time import sleep
 
     for _ in range(int(BEFORE_FORK_SECONDS * 1000)):
-        if _polling != os.getpid():
+        # Its last line is not yet its end.
+        is_there = _thread_id and os.path.exists(f"/proc/self/task/{_thread_id}")
+        if _polling != os.getpid() and not is_there:
             return
         sleep(0.001)
 

@@ -59,6 +59,7 @@ def test_a_server_that_cannot_be_reached_changes_nothing_and_opens_the_breaker(
             assert [(event["a"], event["span_name"]) for event in events] == [(1, "shared key")]
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_holds_up_nothing(tmp_path: Path) -> None:
     setup = """
 import socket
@@ -81,6 +82,7 @@ def test_a_wrong_password_is_a_failure_and_no_answer(tmp_path: Path) -> None:
             assert service.is_on()
 
 
+@pytest.mark.slow
 def test_a_key_in_memcached(tmp_path: Path) -> None:
     with memcached(tmp_path) as server:
         url = f"memcached://127.0.0.1:{server.port}/stop"
@@ -93,6 +95,7 @@ def test_a_key_in_memcached(tmp_path: Path) -> None:
             assert service.breaker("shared key")["failures"] == 0
 
 
+@pytest.mark.slow
 def test_a_key_in_the_django_cache(tmp_path: Path) -> None:
     """By the cache that the settings configure: here one in files, shared by processes."""
     pytest.importorskip("django")

@@ -6,6 +6,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import fastalloc
 from fastalloc import config
 from fastalloc.cli import main
@@ -44,6 +46,7 @@ def test_over_the_budget_the_interval_widens_until_it_is_kept(tmp_path: Path) ->
         assert service.ask("fastalloc.snapshot().live_bytes") > 0
 
 
+@pytest.mark.slow
 def test_the_interval_narrows_again_when_the_load_is_gone(tmp_path: Path) -> None:
     with Service(tmp_path / "r", BUSY, interval_bytes=16_000, overhead_percent=2) as service:
         wait_until(lambda: service.status()["interval_bytes"] >= 64_000, 20)
@@ -78,6 +81,7 @@ def test_over_it_at_the_widest_interval_recording_goes_off_and_says_why(
         assert service.is_on()
 
 
+@pytest.mark.slow
 def test_no_budget_where_everything_was_asked_for(tmp_path: Path) -> None:
     for options in ({"interval_bytes": 1}, {"mode": "targeted"}, {"overhead_percent": 0}):
         given = {"interval_bytes": 2000} | options if "mode" not in options else options
@@ -100,6 +104,7 @@ def test_a_service_at_leisure_is_left_alone(tmp_path: Path) -> None:
         assert events(service, "overhead") == []
 
 
+@pytest.mark.slow
 def test_the_measure_agrees_with_another_one(tmp_path: Path) -> None:
     """Against the CPU time by which a fixed amount of work grows when it is recorded: within a factor
     of two and a half, for the hooks' counting and caches are in the one and not in the other."""

@@ -59,6 +59,7 @@ def test_disable_stops_a_running_process_and_enable_brings_it_back(
         assert events.count("control") >= 2
 
 
+@pytest.mark.slow
 def test_no_sample_is_taken_after_the_word_was_written(tmp_path: Path) -> None:
     """Even while the watcher does not get around to anything."""
     setup = "from fastalloc import background; background._handlers['control'].clear(); background._jobs.clear()"
@@ -73,6 +74,7 @@ def test_no_sample_is_taken_after_the_word_was_written(tmp_path: Path) -> None:
         assert not service.status()["active"]
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_folder_are_switched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +88,7 @@ def test_all_processes_of_a_folder_are_switched(
         assert one.is_on() and other.is_on()
 
 
+@pytest.mark.slow
 def test_the_program_may_enable_itself_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -154,6 +157,7 @@ print(json.dumps([fastalloc.status().to_dict(), loaded]))
         assert not (tmp_path / "recordings").exists()
 
 
+@pytest.mark.slow
 def test_a_child_forked_while_switched_off_is_off_until_it_is_switched_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
