@@ -139,10 +139,11 @@ print(json.dumps(answer))
 
 
 @pytest.mark.parametrize("size", [0, 4096, 200_000, 1_500_000])
+@pytest.mark.parametrize("seeds", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_recording_that_is_cut_short_under_the_program_costs_the_recording_only(
-    programs: Programs, size: int
+    programs: Programs, size: int, seeds: int
 ) -> None:
-    for seed in range(3):
+    for seed in range(seeds):
         source = LOSES.replace("SEED", str(seed)).replace("SIZE", str(size))
         done = programs.run(source, env={"PYTHONFAULTHANDLER": ""})
         assert "its file was lost" in done.answer["reason"]

@@ -25,6 +25,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastalloc.analysis.machine import Machine
+from fastalloc.analysis.post_mortem import examine
 from fastalloc.demo.cgroup import MemoryCgroup
 
 MIB = 1 << 20
@@ -129,6 +131,8 @@ class Verdict(NamedTuple):
     wanted_line: str
     dumps: int
     complete_dumps: int
+    certainty_without_log: str
+    """What would have been said where the kernel's log may not be read, as in most containers."""
 
     @property
     def told_right(self) -> bool:
@@ -158,6 +162,8 @@ def kill(kind: str, folder: Path, seed: int) -> Verdict:
         run(script, group, environment)
         killed = group.oom_kills() > 0
         report = post_mortem(recordings)
+        without_log = examine(recordings, machine=Machine(kernel_log=Path("/nonexistent")))
+    unlogged = [death.ending for death in without_log.deaths if death.ending.is_bad]
     number = next(n for n, text in enumerate(source.splitlines(), 1) if MARK in text)
     died = [death for death in report["deaths"] if death["is_bad"]]
     death = died[0] if died else None
@@ -172,6 +178,7 @@ def kill(kind: str, folder: Path, seed: int) -> Verdict:
         f"{script}:{number}",
         len(dumps),
         sum(_is_complete(dump) for dump in dumps),
+        f"{unlogged[0].kind} {unlogged[0].certainty}" if unlogged else "",
     )
 
 
@@ -263,6 +270,7 @@ def main() -> int:
             f"{kind:<10} killed {sum(v.killed for v in own)}/{len(own)}, "
             f"told right {sum(v.told_right for v in own)}, "
             f"certainty {dict(Counter(v.certainty for v in own))}, "
+            f"without the log {dict(Counter(v.certainty_without_log for v in own))}, "
             f"with a complete dump {sum(v.complete_dumps > 0 for v in own)}",
             flush=True,
         )
