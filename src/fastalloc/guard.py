@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86400.0
 SWITCH_SECONDS = 0.0005
-PREPARE_SECONDS = 1.0  # after the start: then nothing has to be loaded when the memory is short
+PREPARE_SECONDS = 0.25  # after the start: then nothing has to be loaded when the memory is short
 
 _on_trip: list[Callable[[Trip], object]] = []
 _on_warning: list[Callable[[Trip], object]] = []

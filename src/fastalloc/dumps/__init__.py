@@ -1,7 +1,7 @@
 """Dumps: the recording and what only Python knows, as a folder that appears all at once.
 
 `write` makes one; docs/dump-format.md says what is in it. Loaded at start, so it holds no more than
-what the start needs; the rest is loaded by the watcher some seconds later (`prepare`), off the path of
+what the start needs; the rest is loaded by the watcher a moment later (`prepare`), off the path of
 any request.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Section = Callable[[], object]
 
-PREPARE_SECONDS = 1.0  # after the start
+PREPARE_SECONDS = 0.25  # after the start: a few milliseconds of the watcher's thread
 
 
 class Settings:
@@ -83,6 +83,7 @@ def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
     global settings, last_error
     settings = Settings(config, program, status)
     background.on("dump", _requested)
+    background.on("warned", prepare)  # memory may climb before that
     background.every(PREPARE_SECONDS, prepare, "prepare dumps")
     if config.dump_signal:
         from fastalloc.signals import signal_number
