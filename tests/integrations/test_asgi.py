@@ -241,3 +241,23 @@ def test_interleaved_requests_are_counted_exactly_under_uvloop(tmp_path) -> None
     for number, span in enumerate(sorted(counted)):
         # Besides the known blocks: what the loop itself allocates, far less than one of them.
         assert 0 <= counted[span] - 5 * 1_000_003 * (number + 1) < 200_000
+
+
+@pytest.mark.parametrize(
+    ("left_behind", "name"),
+    [
+        ({"router": 1, "endpoint": 1, "path_params": {"item": "blue"}}, "GET /items/{item}"),
+        ({"router": 1, "endpoint": 1, "path_params": {}}, "GET /items/blue"),
+        ({"router": 1}, "GET (no route)"),
+        ({}, "GET /items/blue"),  # it never came to the router
+    ],
+)
+def test_releases_of_starlette_that_tell_no_route(scopes, left_behind, name) -> None:
+    pytest.importorskip("starlette")
+    from fastalloc.integrations.starlette import Middleware
+
+    async def app(scope, receive, send) -> None:
+        scope.update(left_behind)
+
+    call(Middleware(app), http("/items/blue"))
+    assert scopes[-1] == f"-span {name}"

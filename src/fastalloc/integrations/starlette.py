@@ -31,7 +31,9 @@ class Middleware(ASGIMiddleware):
     def _route(self, scope: MutableMapping[str, Any], root: str) -> str | None:
         route = scope.get("route")
         if route is None:
-            return NO_ROUTE if "router" in scope else None
+            if "router" in scope and "endpoint" not in scope:
+                return NO_ROUTE
+            return super()._route(scope, root)  # Starlette before 1.0 tells parameters only
         mounted = template_of(
             str(scope.get("root_path", "")).removeprefix(root), scope.get("path_params")
         )
