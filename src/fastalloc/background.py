@@ -2,7 +2,7 @@
 
 The watcher (native/watcher.h) is a thread of the core's that Python knows only while it has work. Jobs run
 one after the other, each under a breaker named after it; they must be short, and must not wait for
-other threads: a fork waits for a running job, a tenth of a second at most, and so does the exit, half a
+other threads: a fork waits for a running job, a second at most, and so does the exit, half a
 second at most.
 
 Law: nothing runs while this process has no recording. In a forked child all jobs go on, once the child
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 REASONS = _core.REASONS  # what a handler can be for: "control", "dump", "warned", "tripped"
 SOON_AT_MOST = 64  # jobs that wait for `soon`; more are not taken
-BEFORE_FORK_SECONDS = 0.1
+# A job may be importing: a child that leaves it half done finds half a module, and waits for its lock for ever.
+BEFORE_FORK_SECONDS = 1.0
 
 _jobs: dict[str, _Repeated] = {}
 _soon: list[Job] = []
