@@ -15,11 +15,19 @@ from django.db.models import QuerySet  # noqa: E402
 from tests.trackers.library.models import Book  # noqa: E402
 
 
-def main(folder: str, trackers: str, mode: str = "aggressive") -> None:
+def main(folder: str, trackers: str, mode: str = "aggressive", growing: str = "") -> None:
     start(folder, mode=mode, trackers=trackers, request_percent=0)
+    if growing:  # the first of a route is looked at, and brings the hooks
+        first = requests.begin("GET (no route)")
+        first.rename("GET /first/")
+        first.end()
     request = requests.begin("GET /")
     books = list(Book.objects.all()[:10])
+    kept = [bytes(1 << 20) for _ in range(40 if growing else 0)]
+    for _ in range(20):
+        books = list(Book.objects.all()[:10])
     request.end()
+    del kept
     from fastalloc.config import TRACKERS
     from fastalloc.trackers import work
 
@@ -29,6 +37,7 @@ def main(folder: str, trackers: str, mode: str = "aggressive") -> None:
         is_hooked=hasattr(QuerySet._fetch_all, "__wrapped__"),
         running=len(work.running()),
         books=len(books),
+        queries=request.digests.get("queries", {}).get("count", 0),
     )
 
 

@@ -54,3 +54,12 @@ def test_requests_that_are_not_looked_at_leave_nothing(answer_of) -> None:
     told = answer_of("chosen_calls", "all", "light")
     assert told["digests"] == []
     assert json.dumps(told["running"]) == "0"
+
+
+def test_a_request_that_grows_large_is_looked_at_from_then_on(answer_of) -> None:
+    pytest.importorskip("django")
+    told = answer_of("chosen_calls", "queries", "light", "growing")
+    assert told["digests"] == ["queries"]
+    assert (
+        12 <= told["queries"] < 20
+    )  # asked at every eighth hook; each query passes through several
