@@ -89,7 +89,7 @@ def test_the_totals_follow_and_a_piece_keeps_its_part_of_the_weight(
         + """
 fastalloc.stop()
 weights = []
-for i in range(200):
+for i in range(100):
     fastalloc.start(interval_bytes=400 * PAGE, native=True)
     at = map_pages(100, address=ALONE)
     calls.call_munmap(at + 10 * PAGE, 50 * PAGE)
@@ -109,7 +109,7 @@ answer(weights=weights, page=PAGE)
     assert {len(mine) for mine in weights} == {0, 2}
     assert {tuple(round(w / page) for w in sorted(m)) for m in weights if m} == {(45, 181)}
     mean = sum(sum(mine) for mine in weights) / len(weights) / page
-    assert mean == pytest.approx(50, rel=0.45)  # one standard error is 13 %
+    assert mean == pytest.approx(50, rel=0.75)  # one standard error is 19 %
 
 
 def test_fixed_mappings_replace_what_they_cover(programs: NativePrograms) -> None:
@@ -169,9 +169,9 @@ answer(grown=grown, shrunk=shrunk, fixed=fixed, failed=failed,
     assert done.answer["after_failure"] == [[0, 10], [10, 7], [17, 13]]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_work_agrees_with_a_model(programs: NativePrograms, seed: int) -> None:
-    """A thousand steps in one range of addresses; after each, the samples cover exactly the pages that
+    """Hundreds of steps in one range of addresses; after each, the samples cover exactly the pages that
     a set of page numbers says are mapped."""
     chosen = random.Random(seed)
     steps = [
@@ -180,7 +180,7 @@ def test_random_work_agrees_with_a_model(programs: NativePrograms, seed: int) ->
             chosen.randrange(200),
             chosen.randrange(1, 40),
         )
-        for _ in range(1000)
+        for _ in range(300)
     ]
     done = programs.run(
         PRELUDE

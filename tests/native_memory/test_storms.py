@@ -87,7 +87,7 @@ def libraries(compile_library: Callable[..., Path]) -> str:
     return ":".join(map(str, paths))
 
 
-@pytest.mark.parametrize("times", [60, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [15, pytest.param(150, marks=pytest.mark.slow)])
 def test_starts_and_stops_in_a_storm_tear_nothing(
     programs: NativePrograms, libraries: str, times: int
 ) -> None:
@@ -124,6 +124,7 @@ answer(damaged=bad, failures=failures, native=native, idle=[w.__name__ for w in 
     assert done.answer["wrong"] == []
 
 
+@pytest.mark.slow
 def test_recording_goes_on_through_a_storm(programs: NativePrograms, libraries: str) -> None:
     done = programs.run(
         PRELUDE
@@ -148,6 +149,7 @@ answer(damaged=bad, failures=failures, native=status.native, reason=status.nativ
     assert live["weight"][live["domain"] >= 4].sum() < 3_000_000
 
 
+@pytest.mark.slow
 def test_forks_in_a_storm(programs: NativePrograms, libraries: str) -> None:
     done = programs.run(
         PRELUDE
@@ -183,13 +185,13 @@ def test_signal_handlers_that_map_memory(programs: NativePrograms) -> None:
         PRELUDE
         + """
 fastalloc.start(interval_bytes=1, native=True, scale=8)
-handled = calls.storm_under_signals(3.0)
+handled = calls.storm_under_signals(1.0)
 snapshot = fastalloc.snapshot()
 answer(handled=handled, consistent=snapshot.consistent, native=fastalloc.status().native)
 """,
         env={"TEST_LIBRARIES": ""},
     )
-    assert done.answer["handled"] > 1000
+    assert done.answer["handled"] > 300
     assert done.answer["consistent"] and done.answer["native"]
 
 
