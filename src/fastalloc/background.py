@@ -83,7 +83,11 @@ def prepare() -> None:
     if not _prepared:
         _prepared = True
         _core.set_work(_work)
-        os.register_at_fork(before=_before_fork, after_in_child=_after_fork_in_child)
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_restart_later,
+            after_in_child=_after_fork_in_child,
+        )
 
 
 def rest(seconds: float) -> bool:
@@ -148,6 +152,11 @@ def _after_fork_in_child() -> None:
     global _running
     _running = False
     _soon.clear()
+    _restart_later()
+
+
+def _restart_later() -> None:
+    """In the parent the core does so at once, unless the system then refuses it a thread."""
     if _core.has_recording() and _restart_when_settled not in gc.callbacks:
         gc.callbacks.append(_restart_when_settled)
 

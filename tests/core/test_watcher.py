@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -186,6 +187,42 @@ answer(came_back=came_back, stop=time.monotonic() - started)
     )
     assert done.answer["came_back"] and done.answer["stop"] < 0.7
     assert "DeprecationWarning" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, to be alone under its limit")
+def test_where_the_child_took_the_last_thread_the_program_runs_on(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+import gc, resource
+def function(): pass
+def seconds():
+    begun = time.thread_time()
+    for _ in range(2000): function()
+    return time.thread_time() - begun
+fastalloc.start()
+assert until(lambda: watchers() == 1)
+os.setuid(61234)
+resource.setrlimit(resource.RLIMIT_NPROC, (2, 2))  # this thread's, and the watcher's
+before = seconds()
+reader, writer = os.pipe()
+child = os.fork()
+if not child:
+    os.close(writer)
+    os.read(reader, 1)
+    os._exit(0)
+time.sleep(0.01)
+refused, after = watchers() == 0, seconds()
+os.close(writer)
+os.waitpid(child, 0)
+def collected():
+    gc.collect()
+    return watchers() == 1
+answer(refused=refused, slower=after / before, back=until(collected))
+"""
+    )
+    assert done.answer["refused"] and done.answer["back"]
+    assert done.answer["slower"] < 50, "the thread was asked for again and again"
 
 
 def test_a_fork_waits_for_a_short_job(programs: Programs) -> None:

@@ -198,6 +198,34 @@ answer(paths=paths, torn=torn, after=write(1))
     assert fastalloc.read(done.answer["after"]).consistent
 
 
+def test_a_dump_outlives_a_restart_under_it(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+import threading
+fastalloc.start()
+ended, written, failed = False, [], []
+def dump():
+    while not ended:
+        try: written.append(fastalloc.write_dump())
+        except (OSError, RuntimeError) as error: failed.append(str(error))
+dumper = threading.Thread(target=dump)
+dumper.start()
+for turn in range(150):
+    fastalloc.stop()
+    fastalloc.start(scale=1 + turn % 2 * 15)  # its tables lie elsewhere each time
+    if turn % 10 == 0: time.sleep(0.02)
+ended = True
+dumper.join()
+answer(written=written, failed=len(failed))
+"""
+    )
+    assert done.answer["written"]
+    for path in done.answer["written"]:
+        snapshot = fastalloc.read(path)
+        assert "error" not in snapshot.dump
+
+
 def test_a_recording_in_memory_only_is_dumped_as_well(programs: Programs) -> None:
     (programs.base / "folder").write_text("in the way")
     done = programs.run(

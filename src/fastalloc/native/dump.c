@@ -122,26 +122,49 @@ static uint64_t used_bytes(const struct fa_region *region)
     return used * region->stride;
 }
 
-static uint64_t bytes_in_use(void)
+/* The recording as it was when the copy began. The program may stop it meanwhile and start another one, whose
+ * tables lie elsewhere. */
+struct original {
+    uint32_t generation;
+    uint64_t file_bytes;
+    struct fa_region regions[FA_REGION_COUNT];
+};
+
+static void look_at(struct original *original)
+{
+    fa_lock();
+    original->generation = fa.generation;
+    original->file_bytes = fa.header->file_bytes;
+    memcpy(original->regions, fa.header->regions, sizeof original->regions);
+    fa_unlock();
+}
+
+/* Lock held: who begins one holds it until `generation` has moved on. */
+static int is_another_now(const struct original *original)
+{
+    return fa.generation != original->generation;
+}
+
+static uint64_t bytes_in_use(const struct original *original)
 {
     uint64_t bytes = PAGE;
-    for (int id = 0; id < FA_REGION_COUNT; id++) bytes += page_up(used_bytes(&REGION(id)));
+    for (int id = 0; id < FA_REGION_COUNT; id++) bytes += page_up(used_bytes(&original->regions[id]));
     return bytes;
 }
 
 /* Through a mapping of the new file, whose pages are there before the lock is taken: it is held for
  * a memcpy only, and the copy is of one instant. 1: tables grew too fast, or no such mapping here. */
-static int copy_mapped(int fd)
+static int copy_mapped(int fd, const struct original *original)
 {
     uint64_t ready[FA_REGION_COUNT];
-    uint64_t file_bytes = fa.header->file_bytes;
+    uint64_t file_bytes = original->file_bytes;
     char *to = mmap(NULL, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (to == MAP_FAILED) return 1;
     madvise(to, file_bytes, MADV_RANDOM); /* or each touch reads a whole window around it */
 
     int result = 0, error = posix_fallocate(fd, 0, PAGE); /* a full disk shows here, not as SIGBUS */
     for (int id = 0; id < FA_REGION_COUNT && !error; id++) {
-        const struct fa_region *region = &REGION(id);
+        const struct fa_region *region = &original->regions[id];
         uint64_t end = page_up((uint64_t)region->stride * region->capacity);
         ready[id] = page_up(used_bytes(region) + MARGIN_BYTES);
         if (ready[id] > end) ready[id] = end;
@@ -151,7 +174,8 @@ static int copy_mapped(int fd)
     if (!error) {
         touch(to, PAGE);
         fa_lock();
-        for (int id = 0; id < FA_REGION_COUNT; id++)
+        result = is_another_now(original);
+        for (int id = 0; id < FA_REGION_COUNT && !result; id++)
             if (used_bytes(&REGION(id)) > ready[id]) result = 1;
         if (!result) {
             recording_copy_used(to, fa.header);
@@ -186,8 +210,8 @@ static int send(int to, int from, uint64_t offset, uint64_t bytes)
 
 /* Chunk by chunk from the recording's file, so that page cache stays below CHUNK_BYTES. Where the
  * process went on writing meanwhile, `sequence` of the copy is odd: readers then work out again
- * what may disagree. */
-static int copy_sent(int fd)
+ * what may disagree. 1: it was closed meanwhile. */
+static int copy_sent(int fd, const struct original *original)
 {
     int from = fa.path[0] ? open(fa.path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
     if (from < 0) return -1;
@@ -196,8 +220,11 @@ static int copy_sent(int fd)
         uint32_t before = __atomic_load_n(&fa.header->sequence, __ATOMIC_ACQUIRE);
         uint32_t sweeps = fa.header->sweeps;
         result = send(fd, from, 0, PAGE);
-        for (int id = 0; id < FA_REGION_COUNT && !result; id++)
-            if (used_bytes(&REGION(id))) result = send(fd, from, REGION(id).offset, used_bytes(&REGION(id)));
+        for (int id = 0; id < FA_REGION_COUNT && !result; id++) {
+            struct fa_region region = original->regions[id];
+            region.used = REGION(id).used;
+            if (used_bytes(&region)) result = send(fd, from, region.offset, used_bytes(&region));
+        }
         uint32_t after = __atomic_load_n(&fa.header->sequence, __ATOMIC_ACQUIRE);
         if (result || (before == after && !(before & 1))) break;
         after |= 1u;
@@ -208,19 +235,32 @@ static int copy_sent(int fd)
     }
     int error = errno;
     close(from);
+    fa_lock();
+    if (is_another_now(original)) result = 1;
+    fa_unlock();
     errno = error;
     return result;
 }
 
 static int copy_recording(int fd, uint64_t headroom)
 {
-    if (ftruncate(fd, (off_t)fa.header->file_bytes) != 0) return -1; /* what is not in use stays a hole */
-    int fits = !headroom || bytes_in_use() < headroom / 4;
-    int can_send = fa.path[0] != 0;
-    if (fa.header->state == FA_STATE_RUNNING && (fits || !can_send))
-        for (int attempt = 0; attempt < ATTEMPTS; attempt++)
-            if (copy_mapped(fd) == 0) return 0;
-    return can_send ? copy_sent(fd) : -1;
+    struct original original;
+    for (int attempt = 0; attempt <= ATTEMPTS; attempt++) {
+        look_at(&original);
+        int fits = !headroom || bytes_in_use(&original) < headroom / 4;
+        int can_send = fa.path[0] != 0;
+        if (!original.file_bytes) return -1;
+        /* What is not in use stays a hole. */
+        if (ftruncate(fd, 0) != 0 || ftruncate(fd, (off_t)original.file_bytes) != 0) return -1;
+        if (fa.header->state == FA_STATE_RUNNING && (fits || !can_send) && attempt < ATTEMPTS) {
+            if (copy_mapped(fd, &original) == 0) return 0;
+        } else {
+            int result = can_send ? copy_sent(fd, &original) : -1;
+            if (result <= 0) return result;
+        }
+    }
+    errno = EAGAIN; /* each time another one was begun */
+    return -1;
 }
 
 /* --- the folder ------------------------------------------------------------------------------ */

@@ -23,12 +23,13 @@ enum stage { ABSENT, IDLE, BUSY, LEAVING };
 /* CPython counts the threads after the parent's at-fork functions, which may run Python; so none of ours
  * comes back before they are through. */
 #define AFTER_FORK_NS 500000ull
+#define AGAIN_NS 1000000000ull /* after the system refused a thread: it does so for a while */
 
 static uint64_t state; /* generation << 8 | stage; all changes are compare-and-exchange, or under `door` */
 static uint32_t bell;  /* futex: rung, that is changed, when there is something to look at */
 static uint32_t raised;
 static uint64_t due_ns = NEVER; /* Python's next work, by clock_ns() */
-static uint64_t forked_ns;
+static uint64_t forked_ns, refused_ns; /* 0: never */
 static int wanted, forking;
 static int asked; /* a pending call that restarts is on its way */
 static fa_work work;
@@ -130,8 +131,9 @@ static void create_locked(void)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     __atomic_store_n(&state, generation << 8 | IDLE, __ATOMIC_RELEASE);
-    if (pthread_create(&thread, &attributes, run, (void *)(uintptr_t)generation) != 0)
-        __atomic_store_n(&state, generation << 8 | ABSENT, __ATOMIC_RELEASE);
+    int refused = pthread_create(&thread, &attributes, run, (void *)(uintptr_t)generation) != 0;
+    if (refused) __atomic_store_n(&state, generation << 8 | ABSENT, __ATOMIC_RELEASE);
+    __atomic_store_n(&refused_ns, refused ? clock_ns() : 0, __ATOMIC_RELAXED);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
 }
@@ -181,9 +183,16 @@ int watcher_missing(void)
     return __atomic_load_n(&wanted, __ATOMIC_RELAXED) && (now_state() & 255) == ABSENT;
 }
 
+/* A limit on threads, most likely. Whoever opens a span later, or collects garbage, tries again. */
+static int was_refused(void)
+{
+    uint64_t at = __atomic_load_n(&refused_ns, __ATOMIC_RELAXED);
+    return at && clock_ns() - at < AGAIN_NS;
+}
+
 void watcher_restart(void)
 {
-    if (!watcher_missing() || !recording_settled()) return;
+    if (!watcher_missing() || !recording_settled() || was_refused()) return;
     if (clock_ns() - __atomic_load_n(&forked_ns, __ATOMIC_RELAXED) < AFTER_FORK_NS) return;
     pthread_mutex_lock(&door);
     if (watcher_missing() && !forking) create_locked();
@@ -213,7 +222,7 @@ static int restart_soon(void *unused)
     (void)unused;
     __atomic_store_n(&asked, 0, __ATOMIC_RELAXED);
     watcher_restart();
-    if (watcher_missing() && recording_settled()) ask_to_restart(); /* still inside the fork */
+    if (watcher_missing() && recording_settled() && !was_refused()) ask_to_restart(); /* still inside the fork */
     return 0;
 }
 
@@ -241,6 +250,7 @@ void watcher_after_fork_in_child(void)
     asked = is_watcher = 0;
     forked_ns = clock_ns();
     raised = 0; /* the parent's */
+    refused_ns = 0;
     state = ((state >> 8) + 1) << 8 | ABSENT;
     watch_reset();
 }
