@@ -24,7 +24,7 @@ def read() -> dict[str, Any]:
     return {
         "live_bytes": {name: live[domain] for name, domain in _DOMAINS},
         "rss_bytes": state.get("rss_bytes", 0),
-        "usage_bytes": state.get("cgroup_bytes") or state.get("rss_bytes", 0),
+        "usage_bytes": state.get("limit_usage_bytes") or state.get("rss_bytes", 0),
         "limit_bytes": state.get("limit_bytes", 0),
         "dumps": _core.header()["dumps"] if state else 0,
         "own_cpu_ns": state.get("own_cpu_ns", 0),

@@ -10,7 +10,7 @@ import os
 import sys
 from time import monotonic
 
-from fastalloc import _core, background
+from fastalloc import _core, background, logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DAY_SECONDS = 86400.0
 SWITCH_SECONDS = 0.0005
-PREPARE_SECONDS = 0.25  # after the start: then nothing has to be loaded when the memory is short
 
 _on_trip: list[Callable[[Trip], object]] = []
 _on_warning: list[Callable[[Trip], object]] = []
@@ -122,14 +121,6 @@ def begin(config: Config, limits: list[Limit]) -> None:
         background.on("warned", _warned)
         background.on("tripped", _tripped)
         background.on("rearm", _core.guard_rearm)
-    if config.guard_percent or config.summary_percent:
-        background.every(PREPARE_SECONDS, _load, "guard preparation")
-
-
-def _load() -> None:
-    background.cancel("guard preparation")
-    import json  # noqa: F401
-    import logging  # noqa: F401
 
 
 def _warned() -> None:
@@ -176,12 +167,8 @@ def _dump(trip: Trip) -> None:
 
 
 def _log(trip: Trip) -> None:
-    import json
-    import logging
-
-    told = {"event": f"memory_{trip.kind}", **trip.to_dict()}
-    del told["kind"]
-    logging.getLogger("fastalloc").warning(json.dumps(told))
+    told = trip.to_dict()
+    logs.tell(f"memory_{told.pop('kind')}", told)
 
 
 def _call(functions: list[Callable[[Trip], object]], trip: Trip) -> None:

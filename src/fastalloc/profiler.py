@@ -100,10 +100,12 @@ def _start_core(resolved: config.Config) -> None:
         guard,
         housekeeping,
         limits,
+        logs,
         overhead,
         spans,
         threads,
     )
+    from fastalloc.dumps import writer  # noqa: F401  (later it would change sys.modules under the program)
 
     _limits = limits.find(resolved.memory_limit_bytes)
     group = limits.own_cgroup()
@@ -122,7 +124,7 @@ def _start_core(resolved: config.Config) -> None:
     place.start(
         resolved.dir,
         caps,
-        options=_json(options).encode(),
+        options=logs.to_json(options).encode(),
         mode=resolved.mode,
         interval_bytes=resolved.interval_bytes,
         max_frames=resolved.max_frames,
@@ -170,22 +172,6 @@ def _keep_house(directory: str, caps: Caps) -> None:
         housekeeping.prune(directory, caps)
 
     background.every(housekeeping.FIRST_AFTER_SECONDS, job, "housekeeping", while_disabled=True)
-
-
-def _json(value: object) -> str:
-    """JSON of dicts, texts and integers. The json module would take 3 ms of every start."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_json(str(k))}: {_json(v)}" for k, v in value.items()) + "}"
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_json, value)) + "]"
-    if isinstance(value, (int, float)):
-        return str(int(value) if isinstance(value, bool) else value)
-    text = str(value).encode("utf-8", "replace").decode()
-    return (
-        '"' + "".join(c if c >= " " and c not in '"\\' else f"\\u{ord(c):04x}" for c in text) + '"'
-    )
 
 
 def _program() -> str:
