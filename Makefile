@@ -7,8 +7,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-# Test arguments: make test ARGS="-k top -x"
+PARALLEL = -n $(JOBS) --dist loadfile
+# Test arguments: make test ARGS="-k top -x"; JOBS=0 runs them one after the other, in one process.
 ARGS ?=
+JOBS ?= auto
 
 NATIVE := $(wildcard src/fastalloc/native/*.c src/fastalloc/native/*.h src/fastalloc/_core.pyx src/fastalloc/_core.pxd src/fastalloc/*.pxi)
 
@@ -46,15 +48,15 @@ demo: build ## a web service is killed for its memory; see what its recording sa
 
 .PHONY: test
 test: build ## the quick tests
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) $(PARALLEL) -m "not slow" $(ARGS)
 
 .PHONY: test-slow
 test-slow: build ## only the slow tests
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) $(PARALLEL) -m slow $(ARGS)
 
 .PHONY: test-all
 test-all: build ## all tests
-	$(PYTEST) $(ARGS)
+	$(PYTEST) $(PARALLEL) $(ARGS)
 
 .PHONY: test-pythons
 test-pythons: $(TOOLS)/.locked ## the core's tests on Python 3.12 to 3.15, where they can be found
