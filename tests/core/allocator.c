@@ -154,3 +154,25 @@ void churn_in_foreign_thread(size_t size, size_t count)
     size_t wanted[2] = {size, count};
     if (pthread_create(&id, NULL, allocate_in_thread, wanted) == 0) pthread_join(id, NULL);
 }
+
+/* As a library that was there before the recorder: in each forked child it frees blocks, before the recorder's
+ * own handler has run. */
+static void **given;
+static size_t given_count;
+
+static void free_given(void)
+{
+    for (size_t i = 0; i < given_count; i++) PyMem_RawFree(given[i]);
+    PyMem_RawFree(PyMem_RawMalloc(4 << 20));
+}
+
+int watch_forks(void)
+{
+    return pthread_atfork(NULL, NULL, free_given);
+}
+
+void free_in_children(void **blocks, size_t count)
+{
+    given = blocks;
+    given_count = count;
+}

@@ -344,3 +344,39 @@ fastalloc.stop()
     assert_consistent(snapshot)
     # 4 MB in samples of 10 kB: the standard error is 200 kB.
     assert 3_000_000 < snapshot.live["weight"][snapshot.live["size"] == 1000].sum() < 5_000_000
+
+
+def test_an_earlier_librarys_fork_handler_may_free_what_is_sampled(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+assert library.watch_forks() == 0
+fastalloc.start(interval_bytes=1)
+blocks = (ctypes.c_void_p * 20)()
+library.allocate_many(RAW, 64, 20, blocks)
+library.free_in_children(blocks, 20)
+ended = False
+def allocate():
+    while not ended: library_without_gil.churn(RAW, 64, 10_000)
+threads = [threading.Thread(target=allocate) for _ in range(2)]
+for thread in threads: thread.start()
+hung = 0
+for _ in range(40):
+    child = os.fork()
+    if not child: os._exit(0)
+    until = time.monotonic() + 20
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if time.monotonic() > until:
+            hung += 1
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            break
+        time.sleep(0.001)
+    if hung: break
+ended = True
+for thread in threads: thread.join()
+answer(hung=hung)
+"""
+    )
+    assert done.answer == {"hung": 0}
+    assert_consistent(done.snapshot())

@@ -183,7 +183,7 @@ static uint32_t act(const struct reading *reading, uint64_t about_to, int by_wat
 static void look(uint64_t about_to)
 {
     struct reading reading;
-    if (fa_tls.busy || fa_tls.locked || !fa_is_active() || !read_usage(&reading, about_to)) return;
+    if (fa_tls.busy || fa_barred() || !fa_is_active() || !read_usage(&reading, about_to)) return;
     fa_tls.busy = 1;
     uint32_t reasons = act(&reading, about_to, 0);
     fa_tls.busy = 0;
@@ -200,7 +200,7 @@ static void add(uint64_t bytes, uint64_t about_to)
 static void bear_witness(void)
 {
     __atomic_store_n(&guard_looks, 0, __ATOMIC_RELAXED);
-    if (fa_tls.busy || fa_tls.locked || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
+    if (fa_tls.busy || fa_barred() || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
     if (fa_now_ns() - fa.header->guard_ns > WITNESS_NS) return;
     fa_tls.busy = 1;
     sample_event(FA_EVENT_GUARD, FA_GUARD_TRIPPED, fa.header->guard_usage_bytes);

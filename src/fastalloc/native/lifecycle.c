@@ -52,12 +52,10 @@ static void hook_for(uint32_t mode)
  *                  (another thread may have been at them), and go on with the parent's live heap and
  *                  counters of its own, from zero. A file follows when the child turns out to live. */
 
-static __thread int forking;
-
 static void before_fork(void)
 {
     if (!fa.header || fa_tls.locked) return;
-    forking = 1;
+    fa_tls.forking = 1;
     watcher_before_fork();
     if (fa.header->state != FA_STATE_RUNNING) return; /* while switched off, too: the child may be switched on */
     fa_lock();
@@ -73,8 +71,8 @@ static void drop_copies(void)
 
 static void after_fork_in_parent(void)
 {
-    if (!forking) return;
-    forking = 0;
+    if (!fa_tls.forking) return;
+    fa_tls.forking = 0;
     drop_copies();
     watcher_after_fork_in_parent();
 }
@@ -114,8 +112,8 @@ static int continue_in_child(void)
 
 static void after_fork_in_child(void)
 {
-    if (!forking) return;
-    forking = 0;
+    if (!fa_tls.forking) return;
+    fa_tls.forking = 0;
     fa_lock_reset();
     patches_child();
     watcher_after_fork_in_child();

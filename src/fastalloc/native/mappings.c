@@ -100,7 +100,7 @@ void mappings_cut(struct mapping_cut *cut, uintptr_t start, uint64_t bytes)
     cut->start = start;
     cut->end = start + bytes;
     cut->count = 0;
-    if (!__atomic_load_n(&used, __ATOMIC_RELAXED) || fa_tls.locked || !fa.header || cut->end <= start) return;
+    if (!__atomic_load_n(&used, __ATOMIC_RELAXED) || fa_barred() || !fa.header || cut->end <= start) return;
     int saved = errno;
     fa_lock();
     while (cut_next(cut->start, cut->end, &whole)) {

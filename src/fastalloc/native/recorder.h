@@ -42,6 +42,7 @@ struct fa_tls {
     uint32_t refused;    /* generation in which no slot was free for it */
     uint32_t slot_index;
     uint8_t domain;      /* of a large block on its way from OBJ or MEM to RAW */
+    uint8_t forking;     /* between its fork handlers: see fa_barred */
     uint8_t caught_up;   /* a sample moved the thread to the running context's scope; see scopes.h */
     uint32_t before_catch_up;          /* the scope it was in before that */
     const void *ignored_context;       /* a context that does not tell the scope just now */
@@ -101,6 +102,15 @@ extern struct fa_recorder fa HIDDEN;
 void fa_lock(void);
 void fa_unlock(void);
 void fa_lock_reset(void); /* in a forked child */
+
+/* Must this thread leave lock and tables alone? It holds the lock already. Or it is a child in which an
+ * earlier library's fork handler runs before ours: there the mapping is still the parent's, and a
+ * thread that the child has not may hold the lock. */
+int fa_in_unready_child(void);
+static inline int fa_barred(void)
+{
+    return fa_tls.locked || UNLIKELY(fa_tls.forking && fa_in_unready_child());
+}
 
 uint64_t fa_now_ns(void); /* since start_monotonic_ns */
 

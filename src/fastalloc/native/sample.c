@@ -136,7 +136,7 @@ static void record(const void *block, uint64_t size, uint64_t weight, int domain
 
 void sample_take(const void *block, size_t n, uint64_t interval, int domain)
 {
-    if (fa_tls.busy || fa_tls.locked) { /* a signal handler on top of ourselves */
+    if (fa_tls.busy || fa_barred()) { /* a signal handler on top of ourselves */
         fa_lose(FA_LOSS_REENTRANT);
         return;
     }
@@ -149,7 +149,7 @@ void sample_take(const void *block, size_t n, uint64_t interval, int domain)
 
 int sample_out(const void *block, struct fa_live *taken)
 {
-    if (fa_tls.locked || !fa.header || !block) return 0;
+    if (fa_barred() || !fa.header || !block) return 0;
     int saved = errno;
     uint64_t begun = own_cpu_begin();
     fa_lock();
@@ -223,7 +223,7 @@ static NOINLINE void record_failure_with_stack(size_t n, int domain)
 void sample_failed(size_t n, int domain)
 {
     if (domain != FA_DOMAIN_ARENA) sample_uncount(n);
-    if (!active() || fa_tls.busy || fa_tls.locked || !fa.header) return;
+    if (!active() || fa_tls.busy || fa_barred() || !fa.header) return;
     int saved = errno;
     fa_tls.busy = 1;
     if (stack_has_python_nopy()) record_failure_with_stack(n, domain);
@@ -234,7 +234,7 @@ void sample_failed(size_t n, int domain)
 
 void sample_arena(const void *arena, size_t n)
 {
-    if (!active() || fa_tls.busy || fa_tls.locked) return;
+    if (!active() || fa_tls.busy || fa_barred()) return;
     __atomic_fetch_add(&fa.header->arena_bytes, n, __ATOMIC_RELAXED);
     if (fa.header->mode != FA_MODE_STANDBY || !thread_slot()) return;
     guard_add_arena(n);

@@ -75,6 +75,11 @@ void fa_lock_reset(void)
     fa_tls.locked = 0;
 }
 
+int fa_in_unready_child(void)
+{
+    return fa.header && fa.header->pid != (uint32_t)getpid();
+}
+
 /* --- registration ----------------------------------------------------------------------- */
 
 static void thread_exits(void *unused)
@@ -189,7 +194,7 @@ struct fa_thread *thread_slot(void)
 {
     struct fa_thread *slot = fa_tls.slot;
     if (LIKELY(slot != &fa_nobody && slot->generation == fa.generation)) return slot;
-    if (fa_tls.outside || fa_tls.nested || fa_tls.locked || !fa_is_active()) return NULL;
+    if (fa_tls.outside || fa_tls.nested || fa_barred() || !fa_is_active()) return NULL;
     if (fa_tls.refused == fa.generation) return NULL;
 
     int saved = errno;
