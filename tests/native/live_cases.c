@@ -84,6 +84,23 @@ static void samples_that_cannot_be_thinned_are_lost_and_counted(void)
     fa_stop(0);
 }
 
+/* What the guard's stop leaves is what it is there to show. Pieces of mappings unmapped in part may still come. */
+static void nothing_is_thinned_while_tracking_is_stopped(void)
+{
+    CHECK_EQUAL(test_start(1000), FA_OK);
+    fa.header->regions[FA_LIVE].capacity = 100;
+    lock_begin();
+    struct fa_live sample = sample_of(5000, 5034);
+    for (uintptr_t k = 1; k <= 99; k++) live_add(k * 16, &sample);
+    fa.interval = (uint64_t)FA_PARKED;
+    live_add(100 * 16, &sample);
+    lock_end();
+    CHECK_EQUAL(fa.header->live_samples, 99);
+    CHECK_EQUAL(fa.header->losses[FA_LOSS_LIVE], 1);
+    CHECK_EQUAL(fa.header->interval_bytes, 1000);
+    fa_stop(0);
+}
+
 /* --- the filter ---------------------------------------------------------------------------- */
 
 enum { LASTING = 300, WRITERS = 3 };
@@ -153,6 +170,7 @@ static void the_filter_never_misses_a_block_while_others_come_and_go(void)
 const struct test_case live_cases[] = {
     {"a full table is thinned without bias", a_full_table_is_thinned_without_bias},
     {"samples that cannot be thinned are lost and counted", samples_that_cannot_be_thinned_are_lost_and_counted},
+    {"nothing is thinned while tracking is stopped", nothing_is_thinned_while_tracking_is_stopped},
     {"the filter never misses a block while others come and go",
      the_filter_never_misses_a_block_while_others_come_and_go},
     {NULL, NULL},

@@ -206,6 +206,7 @@ int live_take(uintptr_t address, struct fa_live *taken)
 static void thin(void)
 {
     uint64_t old = fa.interval, interval = old < 2 ? 2 : old * 2;
+    if (old >= (uint64_t)FA_PARKED) return; /* tracking is stopped: under that interval nothing would be kept */
     uint64_t used = REGION(FA_LIVE).used;
     for (uint32_t slot = 1; slot < used; slot++) {
         struct fa_live *sample = &fa.live[slot];
