@@ -150,6 +150,21 @@ def test_a_recording_that_is_cut_short_under_the_program_costs_the_recording_onl
         assert done.answer["active"] == (size > 0)
 
 
+def test_the_watcher_survives_it_too(programs: Programs) -> None:
+    done = programs.run("""
+import os, time
+import fastalloc
+from tests.core.inside import *
+fastalloc.start()
+path = fastalloc.status().recording
+time.sleep(0.3)
+os.truncate(path, 0)
+time.sleep(1.5)  # the watcher alone comes by, with the program's signals blocked
+answer(reason=fastalloc.status().reason)
+""")
+    assert "its file was lost" in done.answer["reason"]
+
+
 @pytest.mark.parametrize(
     ("before", "says"), [("", ""), ("import faulthandler; faulthandler.enable()\n", "Bus error")]
 )

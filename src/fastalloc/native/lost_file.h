@@ -6,7 +6,8 @@
  * own in the file's place, with what can still be read, and the program goes on. Any other SIGBUS gives
  * the place back to who had it before and happens again, so that all is as without us.
  *
- * Not met: a handler installed after ours, that does not pass on what is not its own. */
+ * Not met: a handler installed after ours, that does not pass on what is not its own; a thread of the
+ * program's that has SIGBUS blocked: the kernel then ends the process, whatever the handler. */
 #ifndef FA_LOST_FILE_H
 #define FA_LOST_FILE_H
 

@@ -129,6 +129,7 @@ static void create_locked(void)
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
     /* The program's signals are for its own threads: system calls there shall be interrupted. */
     sigfillset(&all);
+    sigdelset(&all, SIGBUS); /* lost_file.h: one that is blocked ends the program */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     __atomic_store_n(&state, generation << 8 | IDLE, __ATOMIC_RELEASE);
     int refused = pthread_create(&thread, &attributes, run, (void *)(uintptr_t)generation) != 0;
