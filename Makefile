@@ -106,7 +106,8 @@ lock: ## write requirements-dev.lock anew from pyproject.toml
 	build/lock/bin/python -m pip install --quiet --upgrade pip
 	build/lock/bin/python -m pip install --quiet --group dev numpy rich
 	{ echo "# What development is done with. Written by \`make lock\` from pyproject.toml; do not edit."; \
-	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude wheel; } > requirements-dev.lock
+	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude wheel | \
+	    sed "s/^atheris==.*/& ; platform_machine == 'x86_64'/"; } > requirements-dev.lock
 
 .PHONY: clean
 clean: ## remove what was built, the environments too
