@@ -318,7 +318,7 @@ CLOSELY = """
 import asyncio, threading
 from fastalloc import tokens
 SECRET = "the secret of this service"
-start(token_secret=SECRET, interval_bytes=1 << 30)         # else hardly a sample is taken
+start(token_secret=SECRET, interval_bytes=1 << 40)         # else hardly a sample is taken
 def samples(span):
     return sum(1 for s in fastalloc.snapshot().live if int(s["span"]) == span)
 """
@@ -358,7 +358,7 @@ answer(ended=ended, interval=fastalloc.status().interval_bytes, outside=s.live_b
         assert 21 * 100_000 <= count < 21 * 100_000 + 200_000
     assert other[0] == "route" and other[1] < 100_000
     assert bad[0] in ("", "route") and bad[1] < 100_000
-    assert answer["interval"] == 1 << 30
+    assert answer["interval"] == 1 << 40
     assert answer["outside"] <= 300_000  # the two spans inside the forced requests
 
 
@@ -379,4 +379,4 @@ answer(chosen=chosen, samples=len(s.live), interval=fastalloc.status().interval_
     ).answer
     assert answer["chosen"] == "forced"
     assert answer["samples"] > 1000
-    assert answer["interval"] == 1 << 30 and not answer["thinned"] and not answer["losses"]
+    assert answer["interval"] == 1 << 40 and not answer["thinned"] and not answer["losses"]

@@ -110,17 +110,24 @@ void fa_watch_scopes(void *type, size_t offset, void *context_variable, int64_t 
     scope_variable = context_variable;
 }
 
+/* A new thread is in no context until one is entered: that must be told apart from "none ignored". */
+static const void *context_of(const PyThreadState *state)
+{
+    static const char no_context;
+    return state->context ? (const void *)state->context : &no_context;
+}
+
 const void *stack_context_nopy(void)
 {
     PyThreadState *state = walkable_state();
-    return state ? state->context : NULL;
+    return state ? context_of(state) : NULL;
 }
 
 fa_scope fa_context_scope(void)
 {
     PyThreadState *state = walkable_state();
     if (!state || !scope_variable) return FA_SCOPE_UNKNOWN;
-    if (fa_tls.ignored_context && state->context == fa_tls.ignored_context) return FA_SCOPE_UNKNOWN;
+    if (context_of(state) == fa_tls.ignored_context) return FA_SCOPE_UNKNOWN;
     PyObject *value = context_value(state, scope_variable, scope_variable_hash);
     PyTypeObject *type = value ? Py_TYPE(value) : NULL;
     while (type && type != scope_type) type = type->tp_base;
