@@ -388,7 +388,7 @@ print(fastalloc.status().limit_source, flush=True)
 kept = []
 def guilty():
     while True: kept.append(b"x" * 20_000)
-time.sleep(guard.PREPARE_SECONDS + 1)
+time.sleep(fastalloc.dumps.PREPARE_SECONDS + 1)
 guilty()
 """
     )
