@@ -49,10 +49,10 @@ limit = rss() + 250 * MIB
 line = limit // 100 * 90
 if sys.argv[1] == "guard":
     import fastalloc
-    from fastalloc import guard
+    from fastalloc import dumps, guard
     guard.on_trip(lambda trip: seen.update(stop=rss(), stamp=trip.usage_bytes, size=trip.size))
     fastalloc.start(memory_limit_bytes=limit, guard_rearm_percent=0)
-    time.sleep(guard.PREPARE_SECONDS + 0.5)
+    time.sleep(dumps.PREPARE_SECONDS + 0.5)
 else:
     def poll():
         while not seen:
