@@ -113,6 +113,10 @@ def _status_of_child() -> object:
     """What multiprocessing is about to leave with: a local of the function that forked."""
     frame: Any = sys._getframe()
     while frame is not None:
+        if (
+            frame.f_code.co_name == "_bootstrap"
+        ):  # early 3.12: it has none yet, and no exception ends it
+            return 0
         if frame.f_code.co_name == "_launch":
             return frame.f_locals.get("code")
         frame = frame.f_back

@@ -74,9 +74,7 @@ def test_the_excepthook_of_the_program_stays_its_own(programs: Programs) -> None
         ("pass", "clean", ""),
         ("sys.exit(0)", "clean", ""),
         ("sys.exit(2)", "clean", "exit status 2"),
-        ("raise LookupError", "exception", "LookupError")
-        if sys.version_info < (3, 12)
-        else ("raise LookupError", "clean", "exit status 1"),
+        ("raise LookupError", "exception", "LookupError"),
     ],
 )
 def test_a_child_of_multiprocessing_says_how_it_ends(
@@ -96,7 +94,11 @@ def test_a_child_of_multiprocessing_says_how_it_ends(
         """
     done = programs.run(source)
     child = done.snapshot(done.answer["child"])
-    assert (child.state, child.exit_kind, child.exit_name) == ("exited", kind, name)
+    told = (child.state, child.exit_kind, child.exit_name)
+    forgotten = ("exited", "clean", "exit status 1")  # later releases of 3.12 on
+    assert told == ("exited", kind, name) or (
+        name == "LookupError" and sys.version_info >= (3, 12) and told == forgotten
+    )
     assert done.recordings[0] != child.path
     assert done.snapshot(child.parent_pid).exit_kind == "clean"
 
