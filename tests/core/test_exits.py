@@ -71,14 +71,7 @@ def test_the_excepthook_of_the_program_stays_its_own(programs: Programs) -> None
 @pytest.mark.parametrize(
     ("end", "kind", "name"),
     [
-        pytest.param(
-            *("pass", "clean", ""),
-            marks=pytest.mark.xfail(
-                sys.version_info[:2] == (3, 12),
-                reason="3.12.1 reads as exit status 1",
-                strict=False,
-            ),
-        ),
+        ("pass", "clean", ""),
         ("sys.exit(0)", "clean", ""),
         ("sys.exit(2)", "clean", "exit status 2"),
         ("raise LookupError", "exception", "LookupError"),
