@@ -141,7 +141,7 @@ answer(tripped=tripped, before=before, limit=limit, rss=rss())
     )
     assert done.answer["tripped"] == "tripped"
     header = done.snapshot().header
-    assert header["guard_size"] == 290 * MIB + 1
+    assert 0 < header["guard_size"] - 290 * MIB < 64  # a bytearray's own bytes, a bytes object's from 3.15 on
     assert header["guard_usage_bytes"] < done.answer["before"] + 4 * MIB
     snapshot = fastalloc.read(dumps_of(done)[0])
     (event,) = [event for event in guard_events(snapshot) if event["a"] == 3]
@@ -345,7 +345,8 @@ if pid == 0:
         code = 2
         # It is armed, and tracking goes on.
         if until(lambda: (gc.collect(), state() == "armed" and fastalloc.status().active)[1]): code = 3
-        more = fill(3000)
+        # More than its parent's: a child begins without the pages of files that its parent had touched.
+        more = fill(4000)
         if code == 3 and until(lambda: not fastalloc.status().active): code = 0
     finally:
         sys.stderr.flush()

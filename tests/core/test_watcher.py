@@ -202,7 +202,7 @@ def seconds():
     return time.thread_time() - begun
 fastalloc.start()
 assert until(lambda: watchers() == 1)
-os.setuid(61234)
+os.setuid(100_000 + os.getpid())  # nobody else is, at the same time
 resource.setrlimit(resource.RLIMIT_NPROC, (2, 2))  # this thread's, and the watcher's
 before = seconds()
 reader, writer = os.pipe()
