@@ -7,7 +7,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-PARALLEL = -n $(JOBS) --dist loadfile
+# RERUNS=1 tries a failed test once more, and says so: for machines that other work slows down at random.
+RERUNS ?= 0
+export RERUNS
+PARALLEL = -n $(JOBS) --dist loadfile $(if $(filter-out 0,$(RERUNS)),--reruns $(RERUNS) -rfEsR)
 # Test arguments: make test ARGS="-k top -x"; JOBS=0 runs them one after the other, in one process.
 ARGS ?=
 JOBS ?= auto

@@ -141,7 +141,9 @@ answer(tripped=tripped, before=before, limit=limit, rss=rss())
     )
     assert done.answer["tripped"] == "tripped"
     header = done.snapshot().header
-    assert 0 < header["guard_size"] - 290 * MIB < 64  # a bytearray's own bytes, a bytes object's from 3.15 on
+    assert (
+        0 < header["guard_size"] - 290 * MIB < 64
+    )  # a bytearray's own bytes, a bytes object's from 3.15 on
     assert header["guard_usage_bytes"] < done.answer["before"] + 4 * MIB
     snapshot = fastalloc.read(dumps_of(done)[0])
     (event,) = [event for event in guard_events(snapshot) if event["a"] == 3]

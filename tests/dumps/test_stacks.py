@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.core.programs import Programs
@@ -279,3 +281,19 @@ os.wait()
     assert seen > 500_000
     if not writes:
         assert grown < 4096  # KiB
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 14), reason="there, a task is in a set only when it is made"
+)
+def test_a_task_that_is_being_made_is_none(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+half = asyncio.Task.__new__(asyncio.Task)
+fastalloc.start()
+state = state_of(fastalloc.write_dump())
+answer(tasks=state["tasks"]["items"], skipped=state["dump"]["skipped"])
+"""
+    )
+    assert done.answer["tasks"] == [] and done.answer["skipped"] == {}

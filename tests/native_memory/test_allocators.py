@@ -95,7 +95,8 @@ answer(failures=failures, counted=counted, kept=calls.errno_after(77, 2 << 20),
     assert done.answer["kept"] == 77
     assert done.answer["sizes"] == [1 << 62, (1 << 63) - 1, (1 << 63) - 1]
     assert done.answer["domains"] == [4]
-    assert 1500 < done.answer["sampled"] < 2800  # 63 %, and what the loop itself allocates
+    # 63 %, and what the loop and the watcher allocate; if each one were a sample, the loop's numbers were, too: 6,000
+    assert 1500 < done.answer["sampled"] < 4500
 
 
 @pytest.mark.parametrize("allocator_name", ["pymalloc", "malloc", "pymalloc_debug"])

@@ -103,6 +103,8 @@ def tasks(others: Iterable[object] = ()) -> Iterator[dict[str, object]]:
             continue
         seen.add(id(task))
         coroutine = task.get_coro()
+        if coroutine is None:  # another thread is making it, or has just ended it
+            continue
         loop = id(task.get_loop())
         is_running = id(task) in running or getattr(coroutine, "cr_running", False)
         yield {
