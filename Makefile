@@ -14,6 +14,9 @@ PARALLEL = -n $(JOBS) --dist loadfile $(if $(filter-out 0,$(RERUNS)),--reruns $(
 # Test arguments: make test ARGS="-k top -x"; JOBS=0 runs them one after the other, in one process.
 ARGS ?=
 JOBS ?= auto
+# What `make bench-docs` may take, and the builds of CPython that it measures.
+MINUTES ?= 25
+PYTHONS ?= $(wildcard /usr/bin/python3.11) $(BIN)/python
 
 NATIVE := $(wildcard src/fastalloc/native/*.c src/fastalloc/native/*.h src/fastalloc/_core.pyx src/fastalloc/_core.pxd src/fastalloc/*.pxi)
 
@@ -89,6 +92,10 @@ types: build ## mypy, strict; the core's stub against the compiled core
 .PHONY: bench
 bench: build ## what it costs, beside other profilers; ARGS="compare --help" for parts of it
 	$(BIN)/python -m benchmarks $(if $(ARGS),$(ARGS),all)
+
+.PHONY: bench-docs
+bench-docs: build ## measure again all that docs/benchmarks.md and README.md quote; MINUTES=25 PYTHONS="..."
+	$(BIN)/python -m benchmarks docs --minutes $(MINUTES) --python $(PYTHONS) $(ARGS)
 
 .PHONY: docs
 docs: build ## check that the docs name every command and option

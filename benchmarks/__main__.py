@@ -1,10 +1,21 @@
-"""`python -m benchmarks compare | instructions | overheads | growth | guard | report | all`."""
+"""`python -m benchmarks COMMAND`; COMMANDS names them."""
 
 from __future__ import annotations
 
 import sys
 
-from benchmarks import compare, dumps, growth, guard_reaction, instructions, overheads, report
+from benchmarks import (
+    accuracy,
+    compare,
+    dumps,
+    growth,
+    guard_reaction,
+    instructions,
+    overheads,
+    report,
+    startup,
+    whole,
+)
 
 COMMANDS = {
     "compare": (compare.main, "CPU time and memory beside other profilers, interleaved"),
@@ -16,15 +27,16 @@ COMMANDS = {
     ),
     "dumps": (dumps.main, "memory and time of a dump at nine tenths of a memory limit"),
     "guard": (guard_reaction.main, "how far a program gets past the guard's line"),
+    "startup": (startup.main, "what each profiler adds to the start of a process"),
+    "accuracy": (accuracy.main, "what each profiler says of a heap that is known"),
+    "docs": (whole.main, "all of docs/benchmarks.md in a given time"),
     "report": (report.main, "write docs/benchmarks.md from the results so far"),
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command, or `all`: everything, then the report. Options go to each command."""
+    """Run one command."""
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if name == "all":
-        return max(COMMANDS[each][0](rest if each != "report" else []) for each in COMMANDS)
     if name in COMMANDS:
         return COMMANDS[name][0](rest)
     print(
@@ -32,7 +44,6 @@ def main(arguments: list[str]) -> int:
     )
     for each, (_, text) in COMMANDS.items():
         print(f"  {each:13} {text}")
-    print(f"  {'all':13} all of these")
     return 0 if name in ("", "-h", "--help") else 2
 
 

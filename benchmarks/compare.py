@@ -3,141 +3,30 @@
 For each workload, a launch starts one process per profiler; then they take turns, round by round
 (A B C A B C ...), each doing the same work while the others wait. A ratio is made of two rounds
 that lie side by side, so what the machine does to both cancels out. Each launch has new processes,
-addresses and a new hash seed, the same for all profilers.
+addresses and a new hash seed, the same for all profilers. Each lane is one CPU, with a launch of its own.
+Each launch is a result of its own on disk: `--resume` goes on where a run ended.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
+import os
+import queue
 import sys
-import tempfile
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-from benchmarks import report, results
-from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare
+from benchmarks import comparison, results
+from benchmarks.interpreters import Interpreter, prepare
 from benchmarks.profilers import PROFILERS
 from benchmarks.ratios import compare as ratio_of
+from benchmarks.turns import WorkerError, launch
 from benchmarks.workloads import WORKLOADS
 
-SLOW = 8
-"""Slow profilers take part in one of so many turns: their ratios are large, and need no more."""
 
-
-class Worker:
-    """One measured process, and its answers. A context manager."""
-
-    def __init__(
-        self, python: Path, profiler: str, workload: str, scratch: str, seed: int, cpu: int | None
-    ) -> None:
-        pin = ["taskset", "--cpu-list", str(cpu)] if cpu is not None else []
-        self.profiler = PROFILERS[profiler]
-        self.process = subprocess.Popen(
-            [*pin, str(python), *self.profiler.command(scratch), profiler, workload, scratch],
-            cwd=ROOT,
-            env=environment(PYTHONHASHSEED=str(seed), PYTHONPATH=str(ROOT)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.start_rss_bytes = self._answer()["start_rss_bytes"]
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def seconds(self, loops: int) -> float:
-        """CPU seconds of one loop."""
-        self._write(f"{loops}\n")
-        return float(self._answer()["seconds"]) / loops
-
-    def peak_rss_bytes(self) -> int:
-        """Ends the process."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.stdin = None
-        return int(self._answer()["peak_rss_bytes"])
-
-    def _write(self, text: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(text)
-        self.process.stdin.flush()
-
-    def _answer(self) -> dict[str, float]:
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        while line and not line.startswith("{"):  # what the profiler itself says
-            line = self.process.stdout.readline()
-        if not line:
-            _, errors = self.process.communicate()
-            raise RuntimeError(f"{self.profiler.title} failed:\n{errors[-2000:]}")
-        return dict(json.loads(line))
-
-
-def run(
-    interpreter: Interpreter,
-    profilers: list[str],
-    workloads: list[str],
-    launches: int,
-    rounds: int,
-    round_seconds: float,
-    cpu: int | None,
-) -> Iterator[dict[str, object]]:
-    """Measure; after each workload gives the raw rounds of all so far, by workload and profiler."""
-    measured: dict[str, object] = {}
-    for workload in workloads:
-        seconds: dict[str, list[list[float | None]]] = {name: [] for name in profilers}
-        start_rss: dict[str, list[float]] = {name: [] for name in profilers}
-        peak_rss: dict[str, list[float]] = {name: [] for name in profilers}
-        loops = 0
-        started = time.monotonic()
-        for launch in range(launches):
-            with tempfile.TemporaryDirectory(dir=FOLDER) as scratch, ExitStack() as stack:
-                workers = {
-                    name: stack.enter_context(
-                        Worker(interpreter.python, name, workload, scratch, launch + 1, cpu)
-                    )
-                    for name in profilers
-                }
-                loops = loops or max(1, round(round_seconds / workers["none"].seconds(4)))
-                for name in profilers:
-                    seconds[name].append([])
-                for turn in range(rounds):
-                    first = (turn * 3 + launch) % len(profilers)
-                    for name in (*profilers[first:], *profilers[:first]):
-                        takes_part = turn % SLOW == 0 or not PROFILERS[name].slow
-                        seconds[name][-1].append(
-                            workers[name].seconds(loops) if takes_part else None
-                        )
-                for name, worker in workers.items():
-                    start_rss[name].append(worker.start_rss_bytes)
-                    peak_rss[name].append(worker.peak_rss_bytes())
-        measured[workload] = {
-            "loops": loops,
-            "seconds": seconds,
-            "start_rss_bytes": {n: statistics.median(v) for n, v in start_rss.items()},
-            "peak_rss_bytes": {n: statistics.median(v) for n, v in peak_rss.items()},
-        }
-        ratios = {name: ratio_of(rounds, seconds["none"]) for name, rounds in seconds.items()}
-        print(
-            f"{interpreter.label}: {workload}, {time.monotonic() - started:.0f} s: "
-            + ", ".join(f"{n} {r.median:.3f}" for n, r in ratios.items()),
-            file=sys.stderr,
-            flush=True,
-        )
-        yield measured
-
-
-def available(interpreter: Interpreter, wanted: list[str]) -> list[str]:
+def available(interpreter: Interpreter, wanted: Sequence[str]) -> list[str]:
     """The profilers that this interpreter has; says which are missing."""
     found = []
     for name in wanted:
@@ -147,6 +36,87 @@ def available(interpreter: Interpreter, wanted: list[str]) -> list[str]:
         else:
             print(f"{interpreter.label}: no {package}, so no row for it", file=sys.stderr)
     return found
+
+
+def run(
+    interpreters: Sequence[Interpreter],
+    profilers: Sequence[str],
+    workloads: Sequence[str],
+    *,
+    launches: int,
+    rounds: int,
+    round_seconds: float,
+    minutes: float,
+    cpus: Sequence[int],
+    resume: bool = False,
+    kind: str = "compare",
+) -> None:
+    """Measure, one launch of one workload per CPU at a time, and save each.
+
+    The time of a launch is its part of what is left of `minutes` (0: as long as `rounds` take). What
+    goes beyond the first launch is left out when time is up. Slow profilers take part in the first.
+    """
+    wanted = ["none", *(name for name in profilers if name != "none")]
+    fast = [name for name in wanted if not PROFILERS[name].slow]
+    if not resume:
+        for interpreter in interpreters:
+            results.forget(kind, interpreter)
+    tasks: queue.SimpleQueue[tuple[Interpreter, str, int]] = queue.SimpleQueue()
+    for number in range(launches):
+        for workload in workloads:
+            for interpreter in interpreters:
+                if not (resume and results.exists(kind, interpreter, f"{workload}-{number}")):
+                    tasks.put((interpreter, workload, number))
+    began, end = time.monotonic(), time.monotonic() + 60 * minutes
+    has = {interpreter.tag: set(available(interpreter, wanted)) for interpreter in interpreters}
+
+    def serve(cpu: int) -> None:
+        while True:
+            try:
+                interpreter, workload, number = tasks.get_nowait()
+            except queue.Empty:
+                return
+            now = time.monotonic()
+            if minutes and number and now > end:
+                continue
+            until = now + max(0.0, end - now) * len(cpus) / (tasks.qsize() + len(cpus))
+            names = [n for n in (fast if number else wanted) if n in has[interpreter.tag]]
+            try:
+                found = launch(
+                    interpreter,
+                    names,
+                    workload,
+                    number,
+                    until=until if minutes else float("inf"),
+                    rounds=rounds,
+                    round_seconds=round_seconds,
+                    cpu=cpu,
+                )
+            except WorkerError as error:
+                found = {"workload": workload, "launch": number, "failed": {"none": str(error)}}
+            results.save(kind, interpreter, found, f"{workload}-{number}")
+            _tell(interpreter, found, time.monotonic() - began)
+
+    lanes = [threading.Thread(target=serve, args=(cpu,)) for cpu in cpus]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+
+
+def _tell(interpreter: Interpreter, found: dict[str, Any], seconds: float) -> None:
+    rounds = found.get("seconds", {})
+    ratios = {
+        name: ratio_of([each], [rounds["none"]]) for name, each in rounds.items() if name != "none"
+    }
+    print(
+        f"{seconds:5.0f} s  {interpreter.label}: {found['workload']}, launch {found['launch'] + 1}, "
+        f"{len(rounds.get('none', ()))} rounds: "
+        + ", ".join(f"{name} {ratio.median:.3f}" for name, ratio in ratios.items() if ratio)
+        + "".join(f"; {name} FAILED: {why}" for name, why in found["failed"].items()),
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -160,32 +130,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--launches", type=int, default=4, help="new processes (default: 4)")
     parser.add_argument("--rounds", type=int, default=120, help="rounds of a launch (default: 120)")
     parser.add_argument("--seconds", type=float, default=0.02, help="of a round (default: 0.02)")
-    parser.add_argument("--cpu", type=int, help="pin all measured processes to this CPU")
+    parser.add_argument("--minutes", type=float, default=0, help="for all of it; fewer rounds then")
+    parser.add_argument("--cpu", type=int, nargs="+", default=[0], help="a lane each (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="keep the launches that are there")
     options = parser.parse_args(arguments)
-    for python in options.python:
-        interpreter = prepare(python)
-        wanted = ["none", *(name for name in options.profilers if name != "none")]
-        # what does not cover everything must not take the place of what does
-        whole = len(options.workloads) == len(WORKLOADS) and "ddtrace" in options.profilers
-        kind = "compare" if whole else "compare_part"
-        settings = {
-            "launches": options.launches,
-            "rounds": options.rounds,
-            "seconds": options.seconds,
-        }
-        for measured in run(
-            interpreter,
-            available(interpreter, wanted),
-            options.workloads,
-            options.launches,
-            options.rounds,
-            options.seconds,
-            options.cpu,
-        ):
-            content = {"settings": settings, "workloads": measured}
-            path = results.save(kind, interpreter, content)
-        print(f"results: {path.relative_to(ROOT)}", file=sys.stderr)
-        report.show(kind, interpreter.tag)
+    interpreters = [prepare(python) for python in options.python]
+    # what does not cover everything must not take the place of what does
+    whole = len(options.workloads) == len(WORKLOADS) and "ddtrace" in options.profilers
+    kind = "compare" if whole else "compare_part"
+    run(
+        sorted(interpreters, key=lambda i: not i.optimized),
+        options.profilers,
+        options.workloads,
+        launches=options.launches,
+        rounds=options.rounds,
+        round_seconds=options.seconds,
+        minutes=options.minutes,
+        cpus=[cpu for cpu in options.cpu if cpu < (os.cpu_count() or 1)],
+        resume=options.resume,
+        kind=kind,
+    )
+    comparison.show(comparison.load(kind))
     return 0
 
 

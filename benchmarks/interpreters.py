@@ -22,7 +22,17 @@ FOLDER = ROOT / "build" / "benchmarks"
 SOURCES = ("src", "setup.py", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in")
 
 BUILD = ("setuptools>=77", "Cython>=3.1")
-WORKLOADS = ("pyperformance", "pyperf", "numpy", "django", "rich")
+WORKLOADS = (
+    "pyperformance",
+    "pyperf",
+    "numpy",
+    "pandas",
+    "django",
+    "fastapi",
+    "uvicorn",
+    "sqlalchemy",
+    "rich",
+)
 PEERS = ("memray", "ddtrace", "pyroscope-io", "scalene", "filprofiler")
 
 # What could change what is measured, and belongs to the caller's shell, not to the benchmark.
@@ -143,7 +153,7 @@ def compile_extension(python: Path, name: str, folder: str | Path) -> None:
 
 def versions(python: Path) -> dict[str, str]:
     """Versions of what is measured."""
-    names = ("fastalloc-recorder", "pyperformance", "numpy", "django", *PEERS)
+    names = ("fastalloc-recorder", *WORKLOADS[:-1], *PEERS)
     code = (
         "import importlib.metadata as m, json, sys\n"
         "found = {}\n"

@@ -8,8 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 INTERVAL_BYTES = 512 * 1024
 """The same for all that sample, but for fastalloc's aggressive mode."""
+
+kept: list[Any] = []
+"""Trackers that must be ended before their files can be read."""
 
 
 class Profiler:
@@ -95,6 +102,7 @@ def _memray(python_allocators: bool = False, aggregated: bool = False) -> Callab
             file_format=memray.FileFormat[kind],
         )
         tracker.__enter__()
+        kept.append(tracker)
 
     return start
 

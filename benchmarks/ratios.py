@@ -26,13 +26,16 @@ class Ratio:
         return asdict(self)
 
 
-def compare(rounds: Rounds, none: Rounds) -> Ratio:
-    """Pair the rounds of a profiler with those of none."""
+def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
+    """Pair the rounds of a profiler with those of none; None if no two lie side by side."""
     launches = [
-        [mine / theirs for mine, theirs in zip(ours, base, strict=True) if mine and theirs]
-        for ours, base in zip(rounds, none, strict=True)
+        [mine / theirs for mine, theirs in zip(ours, base, strict=False) if mine and theirs]
+        for ours, base in zip(rounds, none, strict=False)
     ]
+    launches = [launch for launch in launches if launch]
     every = sorted(ratio for launch in launches for ratio in launch)
+    if len(every) < 2:
+        return Ratio(every[0], every[0], every[0], tuple(every)) if every else None
     low, median, high = statistics.quantiles(every, n=4, method="inclusive")
     return Ratio(median, low, high, tuple(statistics.median(launch) for launch in launches))
 

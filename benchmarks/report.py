@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import statistics
 from typing import Any
 
-from benchmarks import growth, ratios, results
+from benchmarks import accuracy, comparison, growth, ratios, results, startup
+from benchmarks.comparison import label
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
 
 Document = dict[str, Any]
 MIB = 1 << 20
+COMPARED = "Bars: CPU time that each profiler adds, on each build of CPython"
 GROWTH = "Plots of the tables below: what grows is on the horizontal axis, logarithmic"
 
 INTRODUCTION = """\
 # Benchmarks
 
-Written by `python -m benchmarks all --python PATH ...`; do not edit. [benchmarks/README.md](../benchmarks/README.md)
+Written by `make bench-docs`; do not edit. [benchmarks/README.md](../benchmarks/README.md)
 says how to run them. Builds with profile-guided optimization (PGO) come first: they are what production runs, and
 there hooks cost more, since replacing an allocator undoes what the optimizer knew about it.
 
@@ -25,84 +26,6 @@ How to read the times: each number is CPU time over that of no profiler, in roun
 again" is a second process without a profiler: how far it is from 1 is the noise, and no smaller difference means
 anything. Instruction counts (valgrind) have next to no noise; they say what is done, not how long it takes.
 """
-
-
-def ratios_of(document: Document) -> dict[str, dict[str, ratios.Ratio]]:
-    """By profiler and workload."""
-    found: dict[str, dict[str, ratios.Ratio]] = {}
-    for workload, measured in document["workloads"].items():
-        none = measured["seconds"]["none"]
-        for profiler, rounds in measured["seconds"].items():
-            if profiler != "none":
-                found.setdefault(profiler, {})[workload] = ratios.compare(rounds, none)
-    return found
-
-
-def label(document: Document) -> str:
-    """The interpreter's name."""
-    return str(document["interpreter"]["label"])
-
-
-def overview(documents: list[Document]) -> Table:
-    """CPU, all workloads: one row per profiler."""
-    table = Table(
-        "CPU time, geometric mean over the workloads",
-        ["", *(label(d) for d in documents)],
-        note="± is the standard error, as far as new launches of the processes tell.",
-    )
-    found = [ratios_of(document) for document in documents]
-    for name, profiler in PROFILERS.items():
-        if not any(name in each for each in found):
-            continue
-        row = [profiler.title]
-        for each in found:
-            if name in each:
-                mean, error = ratios.geomean_of(each[name])
-                row.append(f"{mean:.3f} ± {error:.3f}")
-            else:
-                row.append("-")
-        table.rows.append(row)
-    return table
-
-
-def by_workload(document: Document) -> Table:
-    """CPU, one row per workload."""
-    found = ratios_of(document)
-    settings = document["settings"]
-    table = Table(
-        f"CPU time by workload, {label(document)}",
-        ["", *(PROFILERS[name].title for name in found)],
-        note=f"Median of {settings['launches'] * settings['rounds']} rounds in {settings['launches']} "
-        "launches (fewer for slow profilers); in brackets the quartiles.",
-    )
-    for workload in document["workloads"]:
-        cells = (found[name][workload] for name in found)
-        table.rows.append(
-            [workload, *(f"{r.median:.3f} ({r.low:.2f}-{r.high:.2f})" for r in cells)]
-        )
-    return table
-
-
-def resident(documents: list[Document]) -> Table:
-    """Memory: at start, and at the peak of the workloads."""
-    table = Table(
-        "Resident memory added, MiB",
-        ["", *(f"{label(d)}, {part}" for d in documents for part in ("at start", "at the peak"))],
-        note="Median over the workloads. Code and bytecode of what the profiler imports is part of it.",
-    )
-    for name, profiler in PROFILERS.items():
-        row = [profiler.title]
-        for document in documents:
-            workloads = document["workloads"].values()
-            if name == "none" or any(name not in measured["seconds"] for measured in workloads):
-                row += ["-", "-"]
-                continue
-            for kind in ("start_rss_bytes", "peak_rss_bytes"):
-                added = [measured[kind][name] - measured[kind]["none"] for measured in workloads]
-                row.append(f"{statistics.median(added) / MIB:.1f}")
-        if any(cell != "-" for cell in row[1:]):
-            table.rows.append(row)
-    return table
 
 
 def pairs(documents: list[Document]) -> Table:
@@ -211,8 +134,9 @@ def targets(compared: list[Document], counted: list[Document]) -> Table:
         table.rows.append([what, f"at most {limit}", shown, met])
 
     for document in compared:
-        found = ratios_of(document)
-        means = {name: ratios.geomean_of(each) for name, each in found.items()}
+        means = comparison.means_of(document)
+        if "light" not in means:
+            continue
         limit = 1.03 if document["interpreter"]["optimized"] else 1.015
         add(f"{label(document)}: light, CPU", limit, *means["light"])
         if "standby" in means:
@@ -270,12 +194,7 @@ def show(kind: str, tag: str = "") -> None:
     documents = [d for d in results.load(kind) if tag in ("", d["interpreter"]["tag"])]
     if not documents:
         return
-    if kind.startswith("compare"):
-        for document in documents:
-            by_workload(document).show()
-        overview(documents).show()
-        resident(documents).show()
-    elif kind == "instructions":
+    if kind == "instructions":
         pairs(documents).show()
         if whole(documents).rows:
             whole(documents).show()
@@ -285,27 +204,44 @@ def show(kind: str, tag: str = "") -> None:
 
 def page() -> str:
     """All of docs/benchmarks.md."""
-    compared, counted = results.load("compare"), results.load("instructions")
+    compared, counted = comparison.load(), results.load("instructions")
     others = results.load("overheads")
     parts = [INTRODUCTION]
     if compared or counted:
         parts += [targets(compared, counted).markdown()]
     if compared:
-        parts += ["## Beside other profilers\n", overview(compared).markdown()]
-        parts += [resident(compared).markdown()]
-        parts += [by_workload(document).markdown() for document in compared]
+        comparison.plot(compared, comparison.PLOT)
+        parts += ["## Beside other profilers\n", comparison.overview(compared).markdown()]
+        parts += [f"![{COMPARED}](images/{comparison.PLOT.name})\n"]
+        parts += [comparison.firsts(compared).markdown()]
+        parts += [comparison.resident(compared).markdown()]
+        parts += [comparison.by_workload(document).markdown() for document in compared]
+        if comparison.failures(compared).rows:
+            parts += [comparison.failures(compared).markdown()]
+    known = results.load("accuracy")
+    if known:
+        parts += ["## The answer against the truth\n", accuracy.table(known).markdown()]
     if counted:
         parts += ["## Instructions\n", pairs(counted).markdown()]
         if whole(counted).rows:
             parts += [whole(counted).markdown()]
+    started = results.load("startup")
+    if started or others:
+        parts += ["## Other costs\n"]
+    if started:
+        parts += [startup.table(started).markdown()]
     if others:
-        parts += ["## Other costs\n", overheads(others).markdown()]
+        parts += [overheads(others).markdown()]
     grown = results.load("growth")
     if grown:
         growth.plot(grown, growth.PLOT)
         parts += ["## How cost grows\n", f"![{GROWTH}](images/{growth.PLOT.name})\n"]
         parts += [growth.table(axis, grown).markdown() for axis in growth.AXES]
-    parts += [conditions([*compared, *counted, *others, *grown])]
+    failures = results.failures()
+    if failures:
+        told = [f"- {name}: {why}" for name, why in failures.items()]
+        parts += ["## Not measured\n", *told, ""]
+    parts += [conditions([*compared, *started, *known, *counted, *others, *grown])]
     return "\n".join(parts)
 
 

@@ -35,13 +35,34 @@ def machine() -> dict[str, object]:
     }
 
 
-def save(kind: str, interpreter: Interpreter, content: Mapping[str, object]) -> Path:
-    """Write one result, whole or not at all."""
+def _path(kind: str, interpreter: Interpreter, part: str = "") -> Path:
+    return RESULTS / f"{kind}-{interpreter.tag}{part and '-' + part}.json"
+
+
+def exists(kind: str, interpreter: Interpreter, part: str = "") -> bool:
+    """Whether there is a result of the fastalloc that would be measured now."""
+    path = _path(kind, interpreter, part)
+    if not path.exists():
+        return False
+    kept: dict[str, Any] = json.loads(path.read_text())["interpreter"]
+    return kept.get("revision") == interpreter.revision
+
+
+def forget(kind: str, interpreter: Interpreter) -> None:
+    """Delete all parts of a result."""
+    for path in RESULTS.glob(f"{kind}-{interpreter.tag}*.json"):
+        path.unlink()
+
+
+def save(
+    kind: str, interpreter: Interpreter, content: Mapping[str, object], part: str = ""
+) -> Path:
+    """Write one result, or a part of one, whole or not at all."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{kind}-{interpreter.tag}.json"
+    path = _path(kind, interpreter, part)
     document = {
         "kind": kind,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M"),
         "machine": machine(),
         "interpreter": interpreter.to_dict(),
         **content,
@@ -59,3 +80,20 @@ def load(kind: str) -> list[dict[str, Any]]:
         documents,
         key=lambda d: (not d["interpreter"]["optimized"], d["interpreter"]["version"]),
     )
+
+
+def note(part: str, failure: str) -> None:
+    """Keep why a part of the page could not be measured; "" when it could."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / "failures.json"
+    known = failures()
+    known.pop(part, None)
+    if failure:
+        known[part] = failure
+    path.write_text(json.dumps(known))
+
+
+def failures() -> dict[str, str]:
+    """Parts that could not be measured, and why."""
+    path = RESULTS / "failures.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}

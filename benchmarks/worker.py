@@ -12,7 +12,10 @@ import sys
 import time
 
 from benchmarks.profilers import PROFILERS
-from benchmarks.workloads import WORKLOADS, Work
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from benchmarks.workloads import Work
 
 WARM_UP_SECONDS = 0.15
 
@@ -44,6 +47,10 @@ def main(profiler: str, workload: str, scratch: str, fixed_loops: int | None = N
     before = rss_bytes()
     PROFILERS[profiler].start(scratch)
     started = rss_bytes()
+    if workload == "nothing":  # the start is all that is wanted
+        return
+    from benchmarks.workloads import WORKLOADS
+
     work = WORKLOADS[workload]()
     if fixed_loops is not None:
         for _ in range(2 + fixed_loops):

@@ -1,38 +1,26 @@
 """The workloads. `WORKLOADS[name]()` prepares one and returns the function that does it once.
 
 From pyperformance, as it ships them: json_loads, raytrace, deltablue, async_tree; and, with its
-data, pickle, json_dumps, django_template. The others are loops that do little but allocate.
+data, pickle, json_dumps, django_template. workloads_services has those with a server or a database. The
+others are loops that do little but allocate.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from benchmarks.workloads_pyperformance import pyperformance
+from benchmarks.workloads_services import SERVICES
+
 Work = Callable[[], object]
-
-
-def _pyperformance(name: str) -> ModuleType:
-    """A benchmark of pyperformance as a module; the package itself is not imported."""
-    package = importlib.util.find_spec("pyperformance")
-    if package is None or package.origin is None:
-        raise ImportError("pyperformance is not installed")
-    path = Path(package.origin).parent / "data-files" / "benchmarks" / f"bm_{name}"
-    spec = importlib.util.spec_from_file_location(f"bm_{name}", path / "run_benchmark.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def json_loads() -> Work:
     """Small documents, as services parse them."""
     import json
 
-    bench = _pyperformance("json_loads")
+    bench = pyperformance("json_loads")
     texts = tuple(json.dumps(value) for value in (bench.DICT, bench.TUPLE, bench.DICT_GROUP))
     return lambda: [bench.bench_json_loads(texts) for _ in range(4)]
 
@@ -41,7 +29,7 @@ def json_dumps() -> Work:
     """The same documents, written."""
     import json
 
-    bench = _pyperformance("json_loads")
+    bench = pyperformance("json_loads")
     values = (bench.DICT, bench.TUPLE, bench.DICT_GROUP)
     return lambda: [json.dumps(value) for _ in range(60) for value in values]
 
@@ -50,7 +38,7 @@ def pickle() -> Work:
     """The same documents, there and back."""
     from pickle import dumps, loads
 
-    bench = _pyperformance("json_loads")
+    bench = pyperformance("json_loads")
     values = (bench.DICT, bench.TUPLE, bench.DICT_GROUP)
     return lambda: [loads(dumps(value)) for _ in range(60) for value in values]
 
@@ -135,13 +123,13 @@ def binary_trees() -> Work:
 
 def raytrace() -> Work:
     """Floats, small objects and method calls."""
-    bench = _pyperformance("raytrace")
+    bench = pyperformance("raytrace")
     return lambda: bench.bench_raytrace(1, 12, 12, None)
 
 
 def deltablue() -> Work:
     """A constraint solver: objects and lists."""
-    bench = _pyperformance("deltablue")
+    bench = pyperformance("deltablue")
     return lambda: bench.delta_blue(100)
 
 
@@ -149,7 +137,7 @@ def async_tree() -> Work:
     """asyncio.gather over a tree of tasks."""
     import asyncio
 
-    bench = _pyperformance("async_tree")
+    bench = pyperformance("async_tree")
     vars(bench)["NUM_RECURSE_LEVELS"] = 4
     tree = bench.NoneAsyncTree()
     loop = asyncio.new_event_loop()
@@ -199,6 +187,6 @@ WORKLOADS: dict[str, Callable[[], Work]] = {
     make.__name__: make
     for make in (
         *(json_loads, json_dumps, pickle, django_template, dicts, strs, small_objects),
-        *(binary_trees, raytrace, deltablue, async_tree, regex, numpy),
+        *(binary_trees, raytrace, deltablue, async_tree, regex, numpy, *SERVICES),
     )
 }

@@ -1,0 +1,101 @@
+"""The error of each profiler's answer: what it says of lines whose live bytes are known, by its own reader."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks import results
+from benchmarks.accuracy_program import READERS, UNREADABLE
+from benchmarks.compare import available
+from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare
+from benchmarks.profilers import PROFILERS
+from benchmarks.tables import Table
+
+RUNS = 7
+LIMIT_SECONDS = 300
+
+
+def once(interpreter: Interpreter, profiler: str, seed: int) -> dict[str, Any]:
+    """One process: {"truth": ..., "found": ...}, {"unreadable": why} or {"failed": why}."""
+    with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
+        try:
+            done = subprocess.run(
+                [str(interpreter.python), "-m", "benchmarks.accuracy_program", profiler, scratch],
+                cwd=ROOT,
+                env=environment(PYTHONHASHSEED=str(seed)),
+                capture_output=True,
+                text=True,
+                timeout=LIMIT_SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"no answer in {LIMIT_SECONDS} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        said = done.stderr.strip().splitlines()
+        return {"failed": f"exit status {done.returncode}: {said[-1][:200] if said else 'silent'}"}
+    return dict(json.loads(lines[-1]))
+
+
+def run(interpreter: Interpreter) -> Path:
+    """Measure all, and save."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in available(interpreter, [*READERS, *UNREADABLE]):
+        runs = RUNS if PROFILERS[name].package == "" and not PROFILERS[name].slow else 1
+        found[name] = [once(interpreter, name, seed + 1) for seed in range(runs)]
+        print(f"{interpreter.label}: {name} {_cells(found[name])}", file=sys.stderr, flush=True)
+    return results.save("accuracy", interpreter, {"runs": found})
+
+
+def errors_of(answer: dict[str, Any]) -> tuple[float, float]:
+    """Of one run: the lines' errors added up, and that of the sum, both in percent of the truth."""
+    truth, found = answer["truth"], answer["found"]
+    total = sum(truth.values())
+    by_line = sum(abs(found[line] - truth[line]) for line in truth)
+    return 100 * by_line / total, 100 * abs(sum(found.values()) - total) / total
+
+
+def _cells(runs: list[dict[str, Any]]) -> tuple[str, str, str]:
+    good = [errors_of(each) for each in runs if "truth" in each]
+    if not good:
+        why = runs[0].get("unreadable") or runs[0].get("failed", "")
+        return "-", "-", ("not readable: " if "unreadable" in runs[0] else "failed: ") + why
+    by_line, total = (statistics.median(column) for column in zip(*good, strict=True))
+    return f"{by_line:.1f} %", f"{total:.1f} %", f"{len(good)} run{'s' * (len(good) > 1)}"
+
+
+def table(documents: list[dict[str, Any]]) -> Table:
+    """One row per profiler."""
+    parts = ("by line", "in all", "")
+    shown = Table(
+        "Error of the live heap",
+        ["", *(f"{d['interpreter']['label']} {part}".strip() for d in documents for part in parts)],
+        note="A program holds known bytes on six lines, after as much was allocated and freed. By line: "
+        "the lines' errors added up, over the truth; in all: of their sum. Median of the runs. Each tool as "
+        "set above, read by its own reader.",
+    )
+    for name in PROFILERS:
+        if any(name in document["runs"] for document in documents):
+            row = [PROFILERS[name].title]
+            for document in documents:
+                row += _cells(document["runs"].get(name) or [{"failed": "not installed"}])
+            shown.rows.append(row)
+    return shown
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks accuracy", description=__doc__)
+    parser.add_argument(
+        "--python", nargs="+", default=[sys.executable], help="interpreters (default: this one)"
+    )
+    for python in parser.parse_args(arguments).python:
+        run(prepare(python))
+    table(results.load("accuracy")).show()
+    return 0

@@ -1,0 +1,1 @@
+"""Small services for the benchmarks: a page by Django, an answer by FastAPI."""
