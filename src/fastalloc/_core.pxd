@@ -38,6 +38,7 @@ cdef extern from "fastalloc.h":
         const char *oom_events_path
         uint64_t keep_free_bytes
         uint32_t native
+        uint32_t native_frames
 
     struct fa_header:
         uint32_t pid
@@ -76,6 +77,7 @@ cdef extern from "fastalloc.h":
         uint64_t losses[64]
 
     int FA_MAX_FRAMES
+    int FA_MAX_NATIVE_FRAMES
     int FA_LOSS_COUNT
     int FA_STATE_RUNNING
     ctypedef uint32_t fa_scope
@@ -90,6 +92,7 @@ cdef extern from "fastalloc.h":
     int fa_hooks_displaced()
     int fa_native_is_on()
     const char *fa_native_reason()
+    const char *fa_native_frames_reason()
     uint32_t fa_native_slots()
     void fa_native_look()
 

@@ -11,6 +11,7 @@ MODES: Final[tuple[str, ...]]
 STATES: Final[tuple[str, ...]]
 EXITS: Final[tuple[str, ...]]
 MAX_FRAMES: Final[int]
+MAX_NATIVE_FRAMES: Final[int]
 REASONS: Final[tuple[str, ...]]
 GUARD_STATES: Final[tuple[str, ...]]
 
@@ -29,6 +30,7 @@ def start(
     oom_events_path: bytes,
     keep_free_bytes: int,
     native: bool = False,
+    native_frames: int = 0,
     in_memory: bool = False,
 ) -> None: ...
 def stop(at_exit: bool = False) -> None: ...

@@ -16,6 +16,7 @@ MODES = ("disabled", "standby", "light", "aggressive", "targeted")
 STATES = ("empty", "running", "stopped", "exited")
 EXITS = ("unknown", "clean", "exception", "signal")
 MAX_FRAMES = FA_MAX_FRAMES
+MAX_NATIVE_FRAMES = FA_MAX_NATIVE_FRAMES
 
 
 cdef extern from "Python.h":
@@ -47,7 +48,8 @@ def unsupported():
 
 def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, uint32_t max_frames,
           uint32_t scale, bytes cgroup_usage_path, list limits, dict guard,
-          bytes oom_events_path, uint64_t keep_free_bytes, bint native=False, bint in_memory=False):
+          bytes oom_events_path, uint64_t keep_free_bytes, bint native=False, uint32_t native_frames=0,
+          bint in_memory=False):
     """Create a recording and hook the allocators. OSError, RuntimeError, ValueError.
 
     limits: up to six of (bytes, number of its kind, path of the usage). guard: see _guard_config.
@@ -67,6 +69,7 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
     config.oom_events_path = oom_events_path
     config.keep_free_bytes = keep_free_bytes
     config.native = native
+    config.native_frames = native_frames
     config.in_memory = in_memory
     _check(fa_start(&config))
 
@@ -133,6 +136,7 @@ def state():
         "own_cpu_millionths": header.own_cpu_millionths,
         "native": fa_native_is_on() != 0,
         "native_reason": fa_native_reason().decode("utf-8", "replace"),
+        "native_frames_reason": fa_native_frames_reason().decode("utf-8", "replace"),
         "native_slots": fa_native_slots(),
     }
 

@@ -58,6 +58,13 @@ OPTIONS = (
         "Linux with glibc; see docs/native.md.",
     ),
     Option(
+        "native_frames",
+        "count",
+        0,
+        "C functions kept of the stack of native memory, the innermost ones; 0: none, 64 at most. "
+        "With native only; see docs/native.md.",
+    ),
+    Option(
         "dir",
         "directory",
         None,
@@ -249,6 +256,7 @@ class Config:
     interval_bytes: int
     max_frames: int
     native: bool
+    native_frames: int
     dir: str
     memory_limit_bytes: int
     keep_bytes: int

@@ -134,6 +134,7 @@ def _start_core(resolved: config.Config) -> None:
         guard=guard.options(resolved),
         oom_events_path=os.fsencode(group.oom_events_path),
         native=resolved.native,
+        native_frames=resolved.native_frames if resolved.native else 0,
         keep_free_bytes=resolved.keep_free_bytes,
     )
     _serving = False

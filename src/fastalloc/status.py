@@ -23,6 +23,7 @@ class Status:
     dicts, all that are watched: limit_bytes, source, kind (what is compared with it), usage_bytes. guard: "off",
     "armed", "warned", "tripped"; guard_trips: int. free_design: "divert" or
     "filter". native: bool, malloc and mmap are hooked too; native_reason: why not, though asked for;
+    native_frames_reason: likewise of the C functions of their stacks;
     native_slots: how many addresses of theirs in loaded objects lead to us. own_cpu_ns: int, CPU time
     that samples have taken; own_cpu_millionths: as a part of the process's, when last compared. level:
     "full"; "memory", the recording is in memory only; "counters", only what the kernel counts is known;
@@ -52,6 +53,7 @@ class Status:
     hooks_displaced = False
     native = False
     native_reason = ""
+    native_frames_reason = ""
     native_slots = 0
     own_cpu_ns = 0
     own_cpu_millionths = 0

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 MODES = ("disabled", "standby", "light", "aggressive", "targeted")
 MAX_FRAMES = 256
+MAX_NATIVE_FRAMES = 64
 TRACKERS = ("queries", "models", "global_scopes", "sessions", "admin", "caches")
 NO = ("", "0", "false", "no", "off")
 _BYTE_UNITS = {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -47,6 +48,7 @@ def checked(option: Option, value: object) -> object:
     low, high = {
         "interval_bytes": (1, 1 << 40),
         "max_frames": (1, MAX_FRAMES),
+        "native_frames": (0, MAX_NATIVE_FRAMES),
         "scale": (1, 64),
         "dump_max_bytes": (64 << 10, 4 << 20),
         "dump_max_ms": (10, 10_000),

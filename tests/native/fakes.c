@@ -47,6 +47,11 @@ int stack_has_python_nopy(void)
     return fake_depth >= 0;
 }
 
+uintptr_t stack_native_limit_nopy(void)
+{
+    return 0;
+}
+
 int32_t stack_line_nopy(const struct raw_frame *frame)
 {
     return frame->lasti / 2;

@@ -282,7 +282,7 @@ def _without_none(rows: list[Row]) -> list[Row]:
 
 def _stack(snapshot: Snapshot, row: Row) -> list[str]:
     frames = snapshot.stack(row.site)[:MAX_FRAMES]
-    return [f"{frame.function} ({frame.file}:{frame.line})" for frame in frames]
+    return [frame.text for frame in frames]
 
 
 def _running(snapshot: Snapshot, limit: int) -> list[Running]:

@@ -239,7 +239,8 @@ def _stack(death: Death) -> list[str]:
 def _line(death: Death, row: Row) -> str:
     """A line of the program, and where below it most of the memory was asked for."""
     stack = death.snapshot.stack(row.site)
-    leaf = f"{stack[0].file}:{stack[0].line}" if stack else row.key
+    python = [frame for frame in stack if not frame.is_native] or stack
+    leaf = python[0].place if stack else row.key
     through = "" if leaf == row.key else f", most of it by {output.shorten_path(leaf)}"
     return _holder(death, row) + through
 

@@ -22,7 +22,18 @@ if TYPE_CHECKING:
 
     from fastalloc.recording.reader import Row, Snapshot
 
-GROUPS = ("site", "line", "own_line", "function", "span", "phase", "thread", "module", "domain")
+GROUPS = (
+    "site",
+    "line",
+    "own_line",
+    "function",
+    "native_function",
+    "span",
+    "phase",
+    "thread",
+    "module",
+    "domain",
+)
 STACK_SEPARATOR = " <- "
 ORDERS = ("live_bytes", "live_count", "high_water_bytes")
 

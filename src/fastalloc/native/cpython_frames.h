@@ -79,6 +79,26 @@ static inline struct _PyInterpreterFrame *newest_frame(PyThreadState *state)
 #endif
 }
 
+/* An address in the C frame of the innermost eval loop, which keeps a structure of the interpreter's there; 0: none
+ * runs. 1: not found in reasonable time. */
+static inline uintptr_t eval_loop_address(PyThreadState *state)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    struct _PyInterpreterFrame *frame = newest_frame(state);
+    for (int i = 0; frame; frame = frame->previous) {
+#if PY_VERSION_HEX >= 0x030e0000
+        if (frame->owner >= FRAME_OWNED_BY_INTERPRETER) return (uintptr_t)frame;
+#else
+        if (frame->owner == FRAME_OWNED_BY_CSTACK) return (uintptr_t)frame;
+#endif
+        if (++i == 1024) return 1;
+    }
+    return 0;
+#else
+    return state->cframe != &state->root_cframe ? (uintptr_t)state->cframe : 0;
+#endif
+}
+
 #define CODE_UNITS(code) ((const _Py_CODEUNIT *)(const void *)(code)->co_code_adaptive)
 
 /* The frame's code and instruction (in code units); NULL for frames that are not Python's or not

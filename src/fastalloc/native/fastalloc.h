@@ -54,9 +54,11 @@ struct fa_config {
     uint64_t keep_free_bytes; /* of the disk; no file is made that would leave less. 0: no floor */
     const char *oom_events_path; /* where the process's own cgroup counts kills; "" or NULL: none */
     uint32_t native; /* malloc and mmap of other objects, too */
+    uint32_t native_frames; /* C functions kept of their stacks: 0 to FA_MAX_NATIVE_FRAMES */
 };
 
 #define FA_MAX_FRAMES 256 /* 6 KiB of the hook's C stack */
+#define FA_MAX_NATIVE_FRAMES 64 /* threads that Python does not know may have 16 KiB of stack */
 
 /* A scope is an open span or phase: what allocations are counted for. A small number, 0: the
  * process's own phase. */
@@ -86,6 +88,7 @@ void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open);
 /* --- native memory; GIL ------------------------------------------------------------------ */
 int fa_native_is_on(void);
 const char *fa_native_reason(void); /* why not, though asked for; or why no longer. "": it is, or was not asked for */
+const char *fa_native_frames_reason(void); /* why no native frames are kept, though asked for; "" */
 uint32_t fa_native_slots(void); /* that hold a hook */
 /* Goes through all loaded objects: patches what is new, and steps back where another tool has patched them.
  * About 1 ms. */

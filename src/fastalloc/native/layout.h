@@ -244,10 +244,13 @@ struct fa_thread {
     uint64_t reserved[1];
 };
 
+#define FA_MODULE_LINE INT32_MIN
+
 struct fa_function {
     uint32_t name;  /* string id: qualified name */
     uint32_t file;  /* string id */
-    int32_t first_line;
+    int32_t first_line; /* FA_MODULE_LINE: this is no function, but a module (a loaded ELF file): `name` is
+                           its build id in hex or "headers-" and a hash of its program headers, `file` its path */
     uint32_t line_table_hash; /* tells two functions of one name and line apart (code made at run time) */
 };
 
@@ -255,7 +258,8 @@ struct fa_node {
     uint32_t parent;   /* 0: this is the root-most frame. Always smaller than the node's index */
     uint32_t function; /* 0: "the stack was cut here" */
     int32_t line;
-    int32_t lasti;     /* instruction: several may share a line; readers merge them */
+    int32_t lasti;     /* instruction: several may share a line; readers merge them. In a module: the
+                          (unsigned) address of the call in the file, its symbol to be looked up there */
 };
 
 struct fa_site {

@@ -9,6 +9,7 @@
 #include "lost_file.h"
 #include "own_cpu.h"
 #include "mappings.h"
+#include "native_frames.h"
 #include "patches.h"
 #include "recorder.h"
 #include "recording.h"
@@ -28,6 +29,7 @@
 
 static int fork_handlers;
 static int native; /* as asked for at the start */
+static const char *frames_reason; /* why no native frames are kept, though asked for */
 
 /* The mode says what is hooked. */
 static int level_of(uint32_t mode)
@@ -143,7 +145,8 @@ fa_status fa_start(const struct fa_config *config)
     if (fa_unsupported()) return FA_ERROR_UNSUPPORTED;
     if (fa.active) return FA_ERROR_RUNNING;
     if (!config->directory || config->scale < 1 || config->scale > 64 || config->max_frames < 1 ||
-        config->max_frames > FA_MAX_FRAMES || config->mode > FA_MODE_TARGETED)
+        config->max_frames > FA_MAX_FRAMES || config->mode > FA_MODE_TARGETED ||
+        config->native_frames > FA_MAX_NATIVE_FRAMES)
         return FA_ERROR_ARGUMENT;
     if (!fork_handlers && pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child) != 0)
         return FA_ERROR_SYSTEM;
@@ -151,6 +154,7 @@ fa_status fa_start(const struct fa_config *config)
     if (scopes_prepare() != 0) return FA_ERROR_SYSTEM;
 
     if (fa.header && fa.header->state == FA_STATE_RUNNING) fa_stop(0); /* switched off, not closed */
+    frames_reason = config->native_frames ? native_frames_prepare() : NULL;
     fa_lock();
     fa_status status = recording_create(config);
     if (status != FA_OK) {
@@ -159,6 +163,7 @@ fa_status fa_start(const struct fa_config *config)
     }
     fa.generation++;
     fa.interval = config->interval_bytes;
+    fa.native_frames = frames_reason ? 0 : config->native_frames;
     fa.walk = 1;
     strings_reset();
     mappings_reset();
@@ -268,6 +273,11 @@ void mode_switch(uint32_t mode, uint64_t interval_bytes)
 int fa_is_active(void)
 {
     return __atomic_load_n(&fa.active, __ATOMIC_ACQUIRE);
+}
+
+const char *fa_native_frames_reason(void)
+{
+    return frames_reason ? frames_reason : "";
 }
 
 int fa_hooks_displaced(void)

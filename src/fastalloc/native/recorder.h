@@ -90,6 +90,7 @@ struct fa_recorder {
     int walk;            /* stacks may be walked (cleared before the interpreter goes) */
     uint64_t interval;   /* in force; threads take it up at their next draw */
     uint32_t max_frames;
+    uint32_t native_frames; /* 0: none are kept */
     size_t mapped_bytes; /* of the range at `header` */
     char directory[1024];
     char path[1200];

@@ -9,6 +9,7 @@
 #include "guard.h"
 #include "live.h"
 #include "mappings.h"
+#include "native_frames.h"
 #include "own_cpu.h"
 #include "recording.h"
 #include "records.h"
@@ -67,10 +68,25 @@ struct stack {
 /* A thread that Python does not know; it may have a C stack of 16 KiB, too little for `frames`. */
 static const struct stack no_stack = {.count = -1, .scope = FA_SCOPE_UNKNOWN};
 
-static void walk(struct stack *stack, struct raw_frame frames[FA_MAX_FRAMES])
+/* Domain of what has no native frames: an event, or not of a library. */
+#define NO_DOMAIN (-1)
+
+static int native_frames_of(int domain)
 {
+    return domain == FA_DOMAIN_MALLOC || domain == FA_DOMAIN_MMAP ? (int)fa.native_frames : 0;
+}
+
+static void walk(struct stack *stack, struct raw_frame frames[FA_MAX_STACK], int domain)
+{
+    int native = native_frames_of(domain), native_cut;
+    uint64_t native_hash = 0;
+    if (native) native = native_frames_walk(frames, native, stack_native_limit_nopy(), &native_hash, &native_cut);
     stack->frames = frames;
-    stack->count = stack_walk_nopy(frames, (int)fa.max_frames, &stack->hash, &stack->cut);
+    stack->count = stack_walk_nopy(frames + native, (int)fa.max_frames, &stack->hash, &stack->cut);
+    if (native) {
+        stack->count = native + (stack->count > 0 ? stack->count : 0);
+        stack->hash ^= native_hash * 0x9E3779B97F4A7C15ull;
+    }
     stack->scope = fa_context_scope();
 }
 
@@ -120,9 +136,19 @@ static NOINLINE void record_at(const struct stack *stack, const void *block, uin
 
 static NOINLINE void record_with_stack(const void *block, uint64_t size, uint64_t weight, int domain)
 {
-    struct raw_frame frames[FA_MAX_FRAMES];
+    struct raw_frame frames[FA_MAX_STACK];
     struct stack stack;
-    walk(&stack, frames);
+    walk(&stack, frames, domain);
+    record_at(&stack, block, size, weight, domain);
+}
+
+static NOINLINE void record_in_native_thread(const void *block, uint64_t size, uint64_t weight, int domain)
+{
+    struct raw_frame frames[FA_MAX_NATIVE_FRAMES];
+    struct stack stack = no_stack;
+    stack.frames = frames;
+    stack.hash = 0;
+    stack.count = native_frames_walk(frames, native_frames_of(domain), 0, &stack.hash, &stack.cut);
     record_at(&stack, block, size, weight, domain);
 }
 
@@ -130,6 +156,7 @@ static void record(const void *block, uint64_t size, uint64_t weight, int domain
 {
     int saved = errno;
     if (stack_has_python_nopy()) record_with_stack(block, size, weight, domain);
+    else if (native_frames_of(domain)) record_in_native_thread(block, size, weight, domain);
     else record_at(&no_stack, block, size, weight, domain);
     errno = saved;
 }
@@ -181,9 +208,9 @@ static void event_at(const struct stack *stack, enum fa_event_kind kind, uint64_
 
 static NOINLINE void event_with_stack(enum fa_event_kind kind, uint64_t a, uint64_t b)
 {
-    struct raw_frame frames[FA_MAX_FRAMES];
+    struct raw_frame frames[FA_MAX_STACK];
     struct stack stack;
-    walk(&stack, frames);
+    walk(&stack, frames, NO_DOMAIN);
     event_at(&stack, kind, a, b);
 }
 
@@ -214,9 +241,9 @@ static NOINLINE void record_failure_at(const struct stack *stack, size_t n, int 
 
 static NOINLINE void record_failure_with_stack(size_t n, int domain)
 {
-    struct raw_frame frames[FA_MAX_FRAMES];
+    struct raw_frame frames[FA_MAX_STACK];
     struct stack stack;
-    walk(&stack, frames);
+    walk(&stack, frames, domain);
     record_failure_at(&stack, n, domain);
 }
 

@@ -4,6 +4,7 @@
 
 #include "fastalloc.h"
 #include "id_index.h"
+#include "native_frames.h"
 #include "raw_memory.h"
 #include "recorder.h"
 #include "strings.h"
@@ -106,7 +107,8 @@ int sites_child(void)
 static uint32_t function_intern(const struct raw_frame *frame)
 {
     struct code_names names;
-    stack_names_nopy(frame, &names);
+    if (frame->kind == FRAME_NATIVE) native_frame_names(frame, &names);
+    else stack_names_nopy(frame, &names);
     uint32_t name = string_intern(names.function, names.function_bytes);
     uint32_t file = string_intern(names.file, names.file_bytes);
     uint32_t hash = function_hash(name, file, names.first_line, names.line_table_hash);
@@ -153,7 +155,7 @@ static uint32_t child_of(uint32_t parent, uint32_t function, const struct raw_fr
         return 0;
     }
     id = (uint32_t)region->used;
-    fa.nodes[id] = (struct fa_node){parent, function, frame ? stack_line_nopy(frame) : 0, lasti};
+    fa.nodes[id] = (struct fa_node){parent, function, frame && frame->kind == FRAME_PYTHON ? stack_line_nopy(frame) : 0, lasti};
     region->used++;
     id_index_insert(&nodes_index, hash, id);
     return id;

@@ -39,12 +39,18 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
             break;
         }
         uint64_t identity = code_identity(code);
-        frames[count++] = (struct raw_frame){code, identity, lasti};
+        frames[count++] = (struct raw_frame){code, identity, lasti, FRAME_PYTHON};
         mix(&mixed, ((uintptr_t)code ^ identity) + (uint64_t)(uint32_t)lasti * 0xD6E8FEB86659FD93ull);
     }
     mix(&mixed, (uint64_t)*cut);
     *hash = mixed ? mixed : 1;
     return count;
+}
+
+uintptr_t stack_native_limit_nopy(void)
+{
+    PyThreadState *state = walkable_state();
+    return state ? eval_loop_address(state) : 0;
 }
 
 int32_t stack_line_nopy(const struct raw_frame *frame)

@@ -9,15 +9,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum frame_kind { FRAME_PYTHON, FRAME_NATIVE };
+
 struct raw_frame {
-    const void *code;
-    uint64_t identity; /* tells a code object from a later one at the same address */
-    int32_t lasti;
+    const void *code;  /* a native frame's: the linker's entry of its module */
+    uint64_t identity; /* tells a code object, or a module, from a later one at the same address */
+    int32_t lasti;     /* a native frame's: the offset in its module */
+    uint32_t kind;     /* enum frame_kind */
 };
+
+#define FA_MAX_STACK (FA_MAX_FRAMES + FA_MAX_NATIVE_FRAMES)
 
 /* Fills `frames` leaf first. Returns how many; -1: this thread has no Python stack now. `cut`:
  * there were more. `hash`: of the frames returned. */
 int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut);
+
+/* An address inside the C frame of the eval loop that runs the newest Python frames: where native frames end.
+ * 0: no Python runs in this thread. */
+uintptr_t stack_native_limit_nopy(void);
 
 /* Identity of the running Python context; NULL if there is none. */
 const void *stack_context_nopy(void);

@@ -7,6 +7,7 @@
 #include "raw_memory.h"
 #include "recorder.h"
 #include "sites.h"
+#include "stack.h"
 
 #define SITES_BUDGET 3072u
 #define NODES_BUDGET 12288u
@@ -106,7 +107,7 @@ static void sweep(uint32_t *site_at, uint32_t *node_at)
 void sweep_if_needed(void)
 {
     uint64_t sites = REGION(FA_SITES).used, nodes = REGION(FA_NODES).used;
-    if (LIKELY(sites < sites_budget && nodes + FA_MAX_FRAMES < nodes_budget)) return;
+    if (LIKELY(sites < sites_budget && nodes + FA_MAX_STACK < nodes_budget)) return;
     if (not_before_ns && fa_now_ns() < not_before_ns) return;
     uint32_t *at = raw_memory_map((sites + nodes) * sizeof *at);
     if (!at) return;

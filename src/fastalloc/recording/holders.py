@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fastalloc.recording.views import Table
 
 NO_STACK = "<no Python stack>"
+NO_NATIVE = "<no native frames>"
 NO_SPAN = "<no span>"
 NO_PHASE = "<no phase>"
 NO_THREAD = "<no thread name>"
@@ -141,10 +142,11 @@ def _by_leaf(
     shown: npt.NDArray[np.bool_],
     of_nodes: npt.NDArray[np.int64],
     name: Callable[[int], str],
+    no_stack: str = NO_STACK,
 ) -> _Groups:
     """Groups of sites by their leaf node: `of_nodes` gives each node's group, `name` gets a node.
 
-    Node 0 is a group of its own, whatever `of_nodes` says.
+    Node 0 is a group of its own, whatever `of_nodes` says, named `no_stack`.
     """
     numbers = of_nodes + 1
     numbers[0] = 0
@@ -158,50 +160,58 @@ def _by_leaf(
     return _Groups(
         of_sites[live["site"]],
         high_water,
-        lambda number: name(int(nodes[number])) if number else NO_STACK,
+        lambda number: name(int(nodes[number])) if number else no_stack,
     )
 
 
 def _by_site(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
     def name(node: int) -> str:
         stack = snapshot.stacks.stack(node)
-        return ABOVE.join(f"{frame.function} ({frame.file}:{frame.line})" for frame in stack)
+        return ABOVE.join(frame.text for frame in stack)
 
     return _by_leaf(snapshot, live, shown, snapshot.stacks.canonical, name)
 
 
 def _by_line(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
     stacks = snapshot.stacks
-    numbers = number_distinct(stacks.files, stacks.lines.view(np.uint32))
-
-    def name(node: int) -> str:
-        frame = stacks.frame(node)
-        return f"{frame.file}:{frame.line}" if frame.file else frame.function
-
-    return _by_leaf(snapshot, live, shown, numbers, name)
+    numbers = number_distinct(stacks.files, stacks.lines.view(np.uint32), stacks.symbols)
+    return _by_leaf(
+        snapshot,
+        live,
+        shown,
+        numbers[stacks.python],
+        lambda node: stacks.frame(int(stacks.python[node])).place,
+    )
 
 
 def _by_own_line(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
     stacks = snapshot.stacks
     own = stacks.own
-    numbers = number_distinct(stacks.files, stacks.lines.view(np.uint32))[own]
-
-    def name(node: int) -> str:
-        frame = stacks.frame(int(own[node]))
-        return f"{frame.file}:{frame.line}" if frame.file else frame.function
-
-    return _by_leaf(snapshot, live, shown, numbers, name)
+    numbers = number_distinct(stacks.files, stacks.lines.view(np.uint32), stacks.symbols)[own]
+    return _by_leaf(snapshot, live, shown, numbers, lambda node: stacks.frame(int(own[node])).place)
 
 
 def _by_function(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
     stacks = snapshot.stacks
-    numbers = number_distinct(stacks.files, stacks.function_names)
+    numbers = number_distinct(stacks.files, stacks.function_names, stacks.symbols)
+    return _by_leaf(
+        snapshot,
+        live,
+        shown,
+        numbers[stacks.python],
+        lambda node: stacks.frame(int(stacks.python[node])).full_name,
+    )
+
+
+def _by_native_function(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
+    stacks = snapshot.stacks
+    numbers = number_distinct(stacks.files, stacks.symbols)
+    numbers = np.where(stacks.native, numbers + 1, 0)
 
     def name(node: int) -> str:
-        frame = stacks.frame(node)
-        return f"{frame.file}:{frame.function}" if frame.file else frame.function
+        return stacks.frame(node).place if stacks.native[node] else NO_NATIVE
 
-    return _by_leaf(snapshot, live, shown, numbers, name)
+    return _by_leaf(snapshot, live, shown, numbers, name, no_stack=NO_NATIVE)
 
 
 def _by_module(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) -> _Groups:
@@ -211,11 +221,19 @@ def _by_module(snapshot: Snapshot, live: Table, shown: npt.NDArray[np.bool_]) ->
     modules: dict[str, int] = {}
     names = [_module(snapshot, node) for node in first_nodes]
     of_files = np.array([modules.setdefault(name, len(modules)) for name in names], np.int64)
-    return _by_leaf(snapshot, live, shown, of_files[files], lambda node: _module(snapshot, node))
+    return _by_leaf(
+        snapshot,
+        live,
+        shown,
+        of_files[files][stacks.python],
+        lambda node: _module(snapshot, int(stacks.python[node])),
+    )
 
 
 def _module(snapshot: Snapshot, node: int) -> str:
     frame = snapshot.stacks.frame(node)
+    if frame.is_native:
+        return frame.file.rpartition("/")[2]
     return module_of(frame.file) if frame.file else frame.function
 
 
@@ -276,6 +294,7 @@ GROUPS: dict[str, Callable[[Snapshot, Table, npt.NDArray[np.bool_]], _Groups]] =
     "line": _by_line,
     "own_line": _by_own_line,
     "function": _by_function,
+    "native_function": _by_native_function,
     "span": _by_span,
     "phase": _by_phase,
     "thread": _by_thread,
@@ -285,10 +304,14 @@ GROUPS: dict[str, Callable[[Snapshot, Table, npt.NDArray[np.bool_]], _Groups]] =
 """What a row can be, and its key:
 
 - site: the stack, leaf first, `function (path:line) <- ...`; domains together
+C functions are shown by site and native_function alone; by the others they count for the Python frame that called
+them, and for themselves (`module:function`) in threads that Python does not know.
+
 - line: `path:line` of the leaf frame
 - own_line: `path:line` of the leaf-most frame that is the program's own code (`modules.is_own`)
 - function: `path:function` of the leaf frame
 - module: of the leaf frame; see `modules.module_of`
+- native_function: `module:function` of the innermost C function, where the option `native_frames` had it kept
 - span: the span's name (its route), all spans of the name together
 - phase: `phase`, or `span > phase` inside a span; the span alone: outside its phases
 - thread: the thread's name

@@ -17,6 +17,8 @@ MAGIC: Final = b"fastallo"
 LAYOUT_VERSION: Final = 1
 PAGE_BYTES: Final = 4096
 ATTRIBUTES_BYTES: Final = 128
+MODULE_LINE: Final = -(1 << 31)
+"""In a function's `first_line`: it is a module, whose addresses nodes name."""
 COUNT_SCALE: Final = 65536
 """Counts named `*_q16` are fixed point: this many to one allocation."""
 

@@ -288,7 +288,7 @@ class Snapshot:
     ) -> list[Row]:
         """The biggest holders of memory, the biggest first.
 
-        `group`: site, line, own_line, function, span, phase, thread, module or domain (`holders.GROUPS`
+        `group`: site, line, own_line, function, native_function, span, phase, thread, module or domain (`holders.GROUPS`
         says what the rows' keys are). `by`: any of a row's numbers. `limit`: rows at most; None
         for all. `where`: only these samples, a mask over `live`, as in
         `top(where=snapshot.live["span_id"] == 7)`. Raises ValueError for other names. Cost: some

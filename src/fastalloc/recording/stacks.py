@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastalloc.recording.layout import MODULE_LINE
 from fastalloc.recording.modules import is_own
+from fastalloc.recording.symbols import module
 
 if TYPE_CHECKING:
     from fastalloc.recording.strings import Strings
@@ -31,6 +33,28 @@ class Frame(NamedTuple):
     file: str
     line: int
     """0: not known."""
+    is_native: bool = False
+    """A C function: `function` is its name or `module+0x...`, `file` its module (an ELF file)."""
+
+    @property
+    def place(self) -> str:
+        """`path:line`; of a C function `module:function`."""
+        if self.is_native:
+            return f"{self.file.rpartition('/')[2]}:{self.function}"
+        return f"{self.file}:{self.line}" if self.file else self.function
+
+    @property
+    def text(self) -> str:
+        """`function (path:line)`, or `function (module)`."""
+        where = self.file.rpartition("/")[2] if self.is_native else f"{self.file}:{self.line}"
+        return f"{self.function} ({where})"
+
+    @property
+    def full_name(self) -> str:
+        """`path:function`; of a C function `module:function`."""
+        if self.is_native:
+            return self.place
+        return f"{self.file}:{self.function}" if self.file else self.function
 
 
 class Stacks:
@@ -64,9 +88,50 @@ class Stacks:
         return lines
 
     @cached_property
+    def native(self) -> npt.NDArray[np.bool_]:
+        """Per node, whether it is a C function, shape (nodes,)."""
+        functions = self._nodes["function"]
+        native: npt.NDArray[np.bool_] = (
+            self._functions["first_line"][functions] == MODULE_LINE
+        ) & (functions != 0)
+        return native
+
+    @cached_property
+    def symbols(self) -> npt.NDArray[np.uint32]:
+        """Per node the number of its C function's name, 0 for Python's. Shape (nodes,).
+
+        Opens the files of the modules, which may be large: milliseconds each.
+        """
+        numbers = np.zeros(len(self._nodes), np.uint32)
+        names: dict[str, int] = {}
+        for node in np.flatnonzero(self.native).tolist():
+            numbers[node] = names.setdefault(self._symbol(node), len(names) + 1)
+        return numbers
+
+    def _symbol(self, node: int) -> str:
+        identity, path = (
+            self._strings[int(ids[node])] for ids in (self.function_names, self.files)
+        )
+        return module(path, identity).function(int(self._nodes["lasti"][node]) & 0xFFFF_FFFF)
+
+    @cached_property
+    def python(self) -> npt.NDArray[np.int64]:
+        """Per node, the nearest one towards the root that is Python's; itself where there is none.
+        Shape (nodes,)."""
+        nearest = np.arange(len(self._nodes))
+        parents, native = self._nodes["parent"], self.native
+        for node in np.flatnonzero(native).tolist():  # a parent comes before its children
+            parent = int(parents[node])
+            if parent and not native[nearest[parent]]:
+                nearest[node] = nearest[parent]
+        return nearest
+
+    @cached_property
     def canonical(self) -> npt.NDArray[np.int64]:
         """Per node, the index of the first node that reads as the same stack, shape (nodes,)."""
-        frames = number_distinct(self.function_names, self.files, self.lines.view(np.uint32))
+        frames = number_distinct(
+            self.function_names, self.files, self.lines.view(np.uint32), self.symbols
+        )
         parents = self._nodes["parent"].tolist()
         first: dict[tuple[int, int], int] = {}
         canonical = [0] * len(parents)
@@ -81,19 +146,22 @@ class Stacks:
         caller, a caller's caller...); itself where there is none. Shape (nodes,)."""
         files, file_of = np.unique(self.files, return_inverse=True)
         are_own = [is_own(self._strings[file]) for file in files.tolist()]
-        is_own_node = np.array(are_own, bool)[file_of.reshape(-1)].tolist()
+        is_own_node = (np.array(are_own, bool)[file_of.reshape(-1)] & ~self.native).tolist()
         nearest = [0] * len(is_own_node)
         for node, parent in enumerate(self._nodes["parent"].tolist()):
             nearest[node] = node if is_own_node[node] else nearest[parent]
         found = np.array(nearest, np.int64)
-        return np.where(found == 0, np.arange(len(found)), found)
+        return np.where(found == 0, self.python, found)
 
     def frame(self, node: int) -> Frame:
         """The frame of a node other than 0."""
         frame = self._frames.get(node)
         if frame is None:
             line = int(self.lines[node])
-            if self._nodes["function"][node]:
+            if self.native[node]:
+                file = self._strings[int(self.files[node])]
+                frame = Frame(self._symbol(node), file, 0, True)
+            elif self._nodes["function"][node]:
                 names = self.function_names[node], self.files[node]
                 frame = Frame(self._strings[int(names[0])], self._strings[int(names[1])], line)
             else:
