@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest
 # RERUNS=1 tries a failed test once more, and says so: for machines that other work slows down at random.
 RERUNS ?= 0
 export RERUNS
-PARALLEL = -n $(JOBS) --dist loadfile $(if $(filter-out 0,$(RERUNS)),--reruns $(RERUNS) -rfEsR)
+PARALLEL = -n $(JOBS) --dist loadfile $(if $(filter-out 0,$(RERUNS)),--reruns $(RERUNS) -rfEsR) -p no:benchmark
 # Test arguments: make test ARGS="-k top -x"; JOBS=0 runs them one after the other, in one process.
 ARGS ?=
 JOBS ?= auto
@@ -90,8 +90,8 @@ types: build ## mypy, strict; the core's stub against the compiled core
 	if test -f src/fastalloc/_core.pyi; then $(BIN)/stubtest fastalloc._core; fi
 
 .PHONY: bench
-bench: build ## what it costs, beside other profilers; ARGS="compare --help" for parts of it
-	$(BIN)/python -m benchmarks $(if $(ARGS),$(ARGS),all)
+bench: build ## the workloads with pytest-benchmark; ARGS="compare --help" for one of benchmarks' commands instead
+	$(if $(ARGS),$(BIN)/python -m benchmarks $(ARGS),$(PYTEST) benchmarks/bench_workloads.py --benchmark-columns=median,iqr,ops,rounds)
 
 .PHONY: bench-docs
 bench-docs: build ## measure again all that docs/benchmarks.md and README.md quote; MINUTES=25 PYTHONS="..."

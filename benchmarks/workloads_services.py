@@ -134,7 +134,13 @@ def fastapi_request() -> Callable[[], object]:
 
         served = Middleware(app)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(served, log_config=None, access_log=False))
+    config = uvicorn.Config(
+        served,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=3600,  # connections wait while other profilers have their turn
+    )
+    server = uvicorn.Server(config)
     threading.Thread(target=server.run, args=([listening],), daemon=True).start()
     return _load(listening.getsockname()[1], "/orders/")
 

@@ -123,6 +123,7 @@ THIRD_PARTY_IN_CAPTURE = {
         "flask",
         "opentelemetry",
         "prometheus_client",
+        "pytest",
         "starlette",
     },
     "kill_switch": {"django"},  # inside functions only, as for trackers
