@@ -33,8 +33,11 @@ class Frame(NamedTuple):
     file: str
     line: int
     """0: not known."""
-    is_native: bool = False
-    """A C function: `function` is its name or `module+0x...`, `file` its module (an ELF file)."""
+
+    @property
+    def is_native(self) -> bool:
+        """Whether it is a C function: see NativeFrame."""
+        return False
 
     @property
     def place(self) -> str:
@@ -55,6 +58,17 @@ class Frame(NamedTuple):
         if self.is_native:
             return self.place
         return f"{self.file}:{self.function}" if self.file else self.function
+
+
+class NativeFrame(Frame):
+    """A C function: `function` is its name or `module+0x...`, `file` its module (an ELF file)."""
+
+    __slots__ = ()
+
+    @property
+    def is_native(self) -> bool:
+        """True."""
+        return True
 
 
 class Stacks:
@@ -160,7 +174,7 @@ class Stacks:
             line = int(self.lines[node])
             if self.native[node]:
                 file = self._strings[int(self.files[node])]
-                frame = Frame(self._symbol(node), file, 0, True)
+                frame = NativeFrame(self._symbol(node), file, 0)
             elif self._nodes["function"][node]:
                 names = self.function_names[node], self.files[node]
                 frame = Frame(self._strings[int(names[0])], self._strings[int(names[1])], line)
