@@ -423,3 +423,31 @@ guilty()
     assert snapshot.stack_of_node(int(event["node"]))[0].function == "guilty"
     (dump,) = directory.glob("dump-*")
     assert json.loads((dump / "state.json").read_text())["reason"] == "guard"
+
+
+def test_a_program_that_switches_off_and_on_is_obeyed_whatever_the_guard_has_done(
+    programs: Programs,
+) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+def modes(): return [fastalloc.status().active, state()]
+begin(guard_cooldown_seconds=0)
+kept = fill(3000)
+assert until(lambda: not fastalloc.status().active)
+fastalloc.disable()
+kept.clear()
+background.soon(lambda: looked.append(1)); looked = []
+assert until(lambda: looked)
+time.sleep(1.5)  # the watcher has looked, and would have armed it again
+off = modes()
+fastalloc.enable()
+assert until(lambda: modes() == [True, "armed"])
+kept = fill(3000)
+again = until(lambda: not fastalloc.status().active)
+kept.clear()
+answer(off=off, again=again, rearmed=until(lambda: modes() == [True, "armed"]))
+"""
+    )
+    assert done.answer["off"] == [False, "tripped"]
+    assert done.answer["again"] and done.answer["rearmed"]

@@ -45,7 +45,7 @@ static const struct {
     [FA_NODES] = {sizeof(struct fa_node), 32768, 1},
     [FA_SITES] = {sizeof(struct fa_site), 8192, 1},
     [FA_LIVE] = {sizeof(struct fa_live), 16384, 1},
-    [FA_FREED] = {sizeof(struct fa_freed), 1024, 1},
+    [FA_FREED] = {sizeof(struct fa_freed), 512, 1},
     [FA_SPANS] = {sizeof(struct fa_span), 4096, 0},
     [FA_PHASES] = {sizeof(struct fa_phase), 2048, 0},
     [FA_THREAD_NAMES] = {sizeof(struct fa_thread_name), 256, 0},

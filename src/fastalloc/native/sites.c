@@ -11,7 +11,7 @@
 #include "sweep.h"
 
 /* Code objects seen lately: a direct-mapped cache, since the functions' table is the truth. */
-#define KEYS 2048
+#define KEYS 1024
 struct code_key {
     const void *code;
     uint64_t identity;

@@ -9,8 +9,9 @@
 #include "sites.h"
 #include "stack.h"
 
-#define SITES_BUDGET 3072u
-#define NODES_BUDGET 12288u
+/* So many are touched where a program has ever new stacks; under powers of two, where the indices would double. */
+#define SITES_BUDGET 2048u
+#define NODES_BUDGET 8192u
 #define AGAIN_NS 60000000000ull /* after a sweep that found next to nothing to give up */
 
 static uint64_t sites_budget, nodes_budget, not_before_ns;
