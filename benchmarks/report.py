@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks import accuracy, comparison, growth, ratios, results, startup
+from benchmarks import accuracy, comparison, growth, quotes, ratios, results, startup
 from benchmarks.comparison import label
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
@@ -249,11 +249,12 @@ def main(arguments: list[str] | None = None) -> int:
     """The command."""
     argparse.ArgumentParser(
         prog="python -m benchmarks report",
-        description="Write docs/benchmarks.md from the results in build/benchmarks/results.",
+        description="Write docs/benchmarks.md, and what README.md quotes, from the results so far.",
     ).parse_args(arguments)
     if not any(results.RESULTS.glob("*.json")):
         print("no results yet; run one of the other commands first")
         return 2
     results.DOCS.write_text(page())
+    quotes.write(comparison.load())
     print(f"written: docs/{results.DOCS.name}")
     return 0
