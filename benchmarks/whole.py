@@ -31,6 +31,9 @@ from benchmarks.interpreters import Interpreter, prepare
 from benchmarks.profilers import PROFILERS
 from benchmarks.workloads import WORKLOADS
 
+WHOLE_WORKLOADS_MINUTES = 10
+"""What valgrind takes for the workloads of an interpreter; with less, only pairs are counted."""
+
 
 class Part:
     """A part of the page: its share of the time, and what measures it: (pythons, minutes, resume) -> status."""
@@ -83,7 +86,8 @@ def _startup(pythons: list[str], minutes: float, resume: bool) -> int:
 
 def _instructions(pythons: list[str], minutes: float, resume: bool) -> int:
     wanted = _missing("instructions", pythons, resume)
-    return instructions.main(["--python", *wanted]) if wanted else 0
+    few = ["--pairs-only"] if minutes < WHOLE_WORKLOADS_MINUTES * len(wanted) else []
+    return instructions.main(["--python", *wanted, *few]) if wanted else 0
 
 
 def _accuracy(pythons: list[str], minutes: float, resume: bool) -> int:
@@ -95,12 +99,12 @@ def _accuracy(pythons: list[str], minutes: float, resume: bool) -> int:
 PARTS = {
     part.name: part
     for part in (
-        Part("compare", 0.62, _compare),
-        Part("startup", 0.08, _startup),
+        Part("compare", 0.60, _compare),
+        Part("startup", 0.06, _startup),
         Part("overheads", 0.12, _overheads),
-        Part("growth", 0.18, _growth),
-        Part("accuracy", 0, _accuracy),
-        Part("instructions", 0, _instructions),
+        Part("growth", 0.14, _growth),
+        Part("accuracy", 0.04, _accuracy),
+        Part("instructions", 0.04, _instructions),
     )
 }
 
