@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from benchmarks import ratios, results
 from benchmarks.interpreters import ROOT
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
+from benchmarks.turns import last_line
 from benchmarks.workloads import WORKLOADS
 
 Document = dict[str, Any]
@@ -19,16 +21,14 @@ PLOT = ROOT / "docs" / "images" / "compare.png"
 
 
 def load(kind: str = "compare") -> list[Document]:
-    """One document per interpreter, its parts joined; PGO builds first.
+    """One document per interpreter, its parts of the newest fastalloc joined; PGO builds first.
 
     workloads: by name, `seconds` of each profiler by launch and round; memory: lists by profiler.
     failed: by profiler, then workload.
     """
     joined: dict[str, Document] = {}
-    parts = sorted(results.load(kind), key=lambda d: (d.get("launch", 0), d.get("workload", "")))
-    for part in parts:
-        if "workload" not in part:
-            continue
+    every = (part for part in results.load(kind) if "workload" in part)
+    for part in sorted(_of_one_revision(every), key=lambda d: (d["launch"], d["workload"])):
         document = joined.setdefault(
             part["interpreter"]["tag"],
             {name: part[name] for name in ("kind", "date", "machine", "interpreter")}
@@ -59,6 +59,24 @@ def load(kind: str = "compare") -> list[Document]:
             sorted(document["workloads"].items(), key=lambda item: order.get(item[0], 99))
         )
     return sorted(joined.values(), key=lambda d: not d["interpreter"]["optimized"])
+
+
+def _of_one_revision(parts: Iterable[Document]) -> list[Document]:
+    """The parts of each interpreter that have its newest part's revision: two revisions make no mean."""
+    by_tag: dict[str, list[Document]] = {}
+    for part in parts:
+        by_tag.setdefault(part["interpreter"]["tag"], []).append(part)
+    return [
+        part
+        for each in by_tag.values()
+        for part in each
+        if results.revision(part) == results.revision(max(each, key=lambda d: str(d["date"])))
+    ]
+
+
+def missing_workloads(document: Document) -> list[str]:
+    """Workloads without a result: with some missing, a mean is not what it says."""
+    return [name for name in WORKLOADS if name not in document["workloads"]]
 
 
 def label(document: Document) -> str:
@@ -94,8 +112,8 @@ def overview(documents: list[Document]) -> Table:
     table = Table(
         "CPU time, geometric mean over the workloads",
         ["", *(label(d) for d in documents)],
-        note="± is the standard error, as far as new launches of the processes tell. In brackets: workloads "
-        "in which the profiler ran, where it was not all of them.",
+        note="± is the standard error: the larger of what rounds and what new launches of the processes tell, by workload. "
+        "In brackets: workloads in which the profiler ran, where it was not all of them.",
     )
     found = [ratios_of(document) for document in documents]
     for name, profiler in PROFILERS.items():
@@ -110,7 +128,7 @@ def overview(documents: list[Document]) -> Table:
             count, all_ = len(each[name]), len(document["workloads"])
             row.append(
                 f"{mean:.3f}"
-                + (f" ± {error:.3f}" if error else "")
+                + f" ± {error:.3f}".replace("inf", "?")
                 + (f" ({count} of {all_})" if count < all_ else "")
             )
         table.rows.append(row)
@@ -120,13 +138,11 @@ def overview(documents: list[Document]) -> Table:
 def by_workload(document: Document) -> Table:
     """CPU, one row per workload."""
     found = ratios_of(document)
-    launches = max((m["launches"] for m in document["workloads"].values()), default=0)
-    rounds = [sum(map(len, m["seconds"]["none"])) for m in document["workloads"].values()]
     table = Table(
         f"CPU time by workload, {label(document)}",
         ["", *(PROFILERS[name].title for name in found)],
-        note=f"Median of {min(rounds, default=0)} to {max(rounds, default=0)} rounds in {launches} launches (one for "
-        "slow profilers, and an eighth of the rounds); in brackets the quartiles. -: it failed, see below.",
+        note=f"Median of {_rounds(found, slow=False)}; of slow profilers, memray and below, {_rounds(found, slow=True)}. "
+        "In brackets the quartiles. -: it failed, see below.",
     )
     for workload in document["workloads"]:
         row = [workload]
@@ -137,12 +153,25 @@ def by_workload(document: Document) -> Table:
     return table
 
 
+def _rounds(found: dict[str, dict[str, ratios.Ratio]], slow: bool) -> str:
+    """How much was measured: "32 to 48 rounds in 2 to 3 launches"."""
+    cells = [r for n, each in found.items() if PROFILERS[n].slow == slow for r in each.values()]
+    rounds = sorted({cell.rounds for cell in cells}) or [0]
+    launches = sorted({len(cell.by_launch) for cell in cells}) or [0]
+    return (
+        " to ".join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))
+        + " rounds in "
+        + " to ".join(map(str, dict.fromkeys((launches[0], launches[-1]))))
+        + (" launch" if launches == [1] else " launches")
+    )
+
+
 def failures(documents: list[Document]) -> Table:
     """Profilers that failed, and what they said."""
     table = Table("Failed", ["", "workloads", "said last"], note="Each failed run, by profiler.")
     for document in documents:
         for name, by_work in document["failed"].items():
-            said = next(iter(by_work.values())).replace("|", "/")
+            said = last_line(next(iter(by_work.values()))).replace("|", "/")
             title = f"{label(document)}: {PROFILERS[name].title}"
             table.rows.append([title, ", ".join(sorted(by_work)), said])
     return table
@@ -151,13 +180,14 @@ def failures(documents: list[Document]) -> Table:
 def resident(documents: list[Document]) -> Table:
     """Memory at start and at the peak, and files."""
     table = Table(
-        "Resident memory added, and files written while running, MiB",
+        "Resident memory added, and files written, MiB",
         [
             "",
             *(f"{label(d)}, {w}" for d in documents for w in ("at start", "at the peak", "files")),
         ],
         note="Median over the workloads. Code and bytecode of what the profiler imports is part of it. Files: "
-        "blocks on disk after the rounds of a launch; slow profilers did an eighth of the work.",
+        "blocks on disk, while running or after the end, whichever is more; slow profilers did less work. At start: "
+        "-, where the profiler runs before the program does.",
     )
     for name, profiler in PROFILERS.items():
         row = [profiler.title]
@@ -175,6 +205,24 @@ def resident(documents: list[Document]) -> Table:
     return table
 
 
+def dearer(document: Document, workload: str, mine: str, other: str) -> bool | None:
+    """Whether one profiler is dearer than another by more than noise; None where it is so by less."""
+    seconds = document["workloads"][workload]["seconds"]
+    side_by_side = ratios.compare(seconds[mine], seconds[other])
+    if side_by_side:
+        above, sure = side_by_side.median > 1, side_by_side.above(1)
+    else:  # in launches of their own
+        ours, theirs = (ratios.compare(seconds[name], seconds["none"]) for name in (mine, other))
+        assert ours and theirs
+        above = ours.median > theirs.median
+        sure = ours.median - theirs.median > 2 * math.hypot(ours.error, theirs.error)
+    return sure if sure or not above else None
+
+
+MARKS = {True: " **!**", None: " (!)", False: ""}
+MARKED = "**!**: it is cheaper than light by more than two standard errors; (!): by less, which may be noise."
+
+
 def firsts(documents: list[Document]) -> Table:
     """Where another tool that sees the live heap by stack is cheaper than fastalloc light."""
     rivals = [
@@ -185,28 +233,26 @@ def firsts(documents: list[Document]) -> Table:
     table = Table(
         "The cheapest of the others, by workload",
         ["", *(c for d in documents for c in (f"{label(d)}: light", "the cheapest of the others"))],
-        note="Of those that see the live heap by stack. **!**: it is cheaper than light.",
+        note=f"Of those that see the live heap by stack. {MARKED}",
     )
     found = [ratios_of(document) for document in documents]
-    for workload in documents[0]["workloads"] if documents else ():
+    for workload in dict.fromkeys(name for d in documents for name in d["workloads"]):
         row = [workload]
-        for each in found:
+        for each, document in zip(found, documents, strict=True):
             light = each.get("light", {}).get(workload)
             others = [(each[n][workload].median, n) for n in rivals if workload in each.get(n, {})]
             if not light or not others:
                 row += ["-", "-"]
                 continue
             least, name = min(others)
-            row += [
-                f"{light.median:.3f}",
-                f"{least:.3f} {PROFILERS[name].title}" + (" **!**" if least < light.median else ""),
-            ]
+            mark = MARKS[dearer(document, workload, "light", name)]
+            row += [f"{light.median:.3f}", f"{least:.3f} {PROFILERS[name].title}{mark}"]
         table.rows.append(row)
     return table
 
 
 def plot(documents: list[Document], path: Path) -> None:
-    """Added CPU time by profiler, a bar per interpreter, logarithmic."""
+    """Added CPU time by profiler, a bar per interpreter, logarithmic; pale where workloads are missing."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -218,10 +264,18 @@ def plot(documents: list[Document], path: Path) -> None:
     high = 0.8 / max(1, len(documents))
     for number, (document, each) in enumerate(zip(documents, found, strict=True)):
         shown = [(row, ratios.geomean_of(each[n])[0]) for row, n in enumerate(names) if n in each]
+        counts = [len(each[n]) for n in names if n in each]
         percents = [max(0.05, 100 * (mean - 1)) for _, mean in shown]
         rows = [row + (number - (len(documents) - 1) / 2) * high for row, _ in shown]
         bars = place.barh(rows, percents, height=high, label=label(document))
-        texts = [f"{100 * (mean - 1):.{0 if mean > 1.1 else 1}f} %" for _, mean in shown]
+        all_ = len(document["workloads"])
+        for bar, count in zip(bars, counts, strict=True):
+            bar.set_alpha(1 if count == all_ else 0.35)
+        texts = [
+            f"{100 * (mean - 1):.{0 if mean > 1.1 else 1}f} %"
+            + (f", {count} of {all_} workloads only" if count < all_ else "")
+            for (_, mean), count in zip(shown, counts, strict=True)
+        ]
         place.bar_label(bars, texts, padding=3, fontsize=7)
     place.set_yticks(range(len(names)), [PROFILERS[name].title for name in names], fontsize=8)
     place.invert_yaxis()

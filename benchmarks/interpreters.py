@@ -79,7 +79,7 @@ class Interpreter:
     identity: str
     packages: dict[str, str] = field(default_factory=dict)
     revision: str = ""
-    """The commit that fastalloc was built from; "+" when sources were changed since."""
+    """The commit that fastalloc was built from; "+" and a digest when sources were changed since."""
     missing: list[str] = field(default_factory=list)
     """Peers that could not be installed here."""
 
@@ -117,6 +117,30 @@ def describe(python: str | Path) -> Interpreter:
         [str(python), "-c", DESCRIBE], env=environment(), capture_output=True, text=True, check=True
     )
     return Interpreter(Path(python), **json.loads(run.stdout))
+
+
+def distinct(pythons: Iterable[str | Path]) -> list[Interpreter]:
+    """The builds among them, those with PGO first; one named twice, or by an environment of it, counts once."""
+    found: dict[str, Interpreter] = {}
+    for python in pythons:
+        interpreter = describe(python)
+        if interpreter.tag in found:
+            _say(f"{python} is the same build as {found[interpreter.tag].python}: measured once")
+        found.setdefault(interpreter.tag, interpreter)
+    return sorted(found.values(), key=lambda each: not each.optimized)
+
+
+def absent_build(interpreters: Iterable[Interpreter]) -> str:
+    """Which kind of build is not among them, and so misses on the page; "" when both kinds are there."""
+    kinds = {each.optimized for each in interpreters}
+    if kinds == {True, False}:
+        return ""
+    return f"no build {'without' if kinds == {True} else 'with'} PGO was named by --python"
+
+
+def prepare_all(pythons: Iterable[str | Path], peers: Iterable[str] = PEERS) -> list[Interpreter]:
+    """`prepare` for each build among them, those with PGO first."""
+    return [prepare(each.python, peers) for each in distinct(pythons)]
 
 
 def prepare(python: str | Path, peers: Iterable[str] = PEERS) -> Interpreter:
@@ -220,12 +244,13 @@ def _install_fastalloc(interpreter: Interpreter) -> None:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, copy)
         _pip(interpreter, "--no-build-isolation", "--no-deps", "--force-reinstall", scratch)
-    interpreter.revision = _revision()
+    interpreter.revision = _revision(digest.hexdigest())
     stamp.write_text(f"{digest.hexdigest()}\n{interpreter.revision}")
     fcntl.flock(_locks[folder], fcntl.LOCK_SH)
 
 
-def _revision() -> str:
+def _revision(digest: str) -> str:
+    """The commit; with changed sources, something of their digest too: two changes are not the same."""
     git = ["git", "-C", str(ROOT)]
     done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     changed = subprocess.run(
@@ -233,7 +258,9 @@ def _revision() -> str:
         capture_output=True,
         text=True,
     )
-    return (done.stdout.strip() or "an unknown commit") + ("+" if changed.stdout.strip() else "")
+    return (done.stdout.strip() or "an unknown commit") + (
+        f"+{digest[:6]}" if changed.stdout.strip() else ""
+    )
 
 
 _locks: dict[Path, int] = {}

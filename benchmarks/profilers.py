@@ -20,8 +20,8 @@ kept: list[Any] = []
 
 
 class Profiler:
-    """A row of the table. `slow` ones get fewer rounds; `command` starts the measured process, after
-    the interpreter's name, where it is not started as usual."""
+    """A row of the table. `slow` ones are measured in launches of their own, with few rounds; `command` starts the
+    measured process, after the interpreter's name, where the profiler does that itself."""
 
     def __init__(
         self,
@@ -30,10 +30,13 @@ class Profiler:
         start: Callable[[str], None],
         package: str = "",
         slow: bool = False,
-        command: Callable[[str], list[str]] = lambda scratch: ["-m", "benchmarks.worker"],
+        command: Callable[[str], list[str]] | None = None,
     ) -> None:
         self.name, self.title, self.start = name, title, start
-        self.package, self.slow, self.command = package, slow, command
+        self.package, self.slow = package, slow
+        self.starts_process = command is not None
+        """It runs before the measured process can look at its own memory, so there is no "at start"."""
+        self.command = command or (lambda scratch: ["-m", "benchmarks.worker"])
 
 
 def _none(scratch: str) -> None:

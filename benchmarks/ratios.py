@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 Rounds = Sequence[Sequence[float | None]]
 """CPU seconds of one loop, by launch and round; None where the profiler did not take part."""
@@ -18,12 +18,29 @@ class Ratio:
     median: float
     low: float  # first quartile
     high: float  # third quartile
+    rounds: int
     by_launch: tuple[float, ...]
     """The median of each launch: what differs between them is where things lie in memory."""
 
-    def to_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return asdict(self)
+    @property
+    def error(self) -> float:
+        """Standard error of the median: the larger of what rounds tell and what launches tell.
+
+        Of rounds: that of a normal variable's median, from the quartiles, as notched box plots have it. It knows
+        nothing of what a new launch changes; of launches: the deviation of their medians. A few launches may agree
+        by accident, so neither does alone. Infinite where a single round tells nothing.
+        """
+        if self.rounds < 2:
+            return math.inf
+        error = 1.2533 * (self.high - self.low) / 1.349 / math.sqrt(self.rounds)
+        if len(self.by_launch) > 1:
+            between = statistics.stdev(self.by_launch) / math.sqrt(len(self.by_launch))
+            error = max(error, between)
+        return error
+
+    def above(self, limit: float) -> bool:
+        """Whether it is over the limit by more than noise: two standard errors."""
+        return self.median - 2 * self.error > limit
 
 
 def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
@@ -35,9 +52,10 @@ def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
     launches = [launch for launch in launches if launch]
     every = sorted(ratio for launch in launches for ratio in launch)
     if len(every) < 2:
-        return Ratio(every[0], every[0], every[0], tuple(every)) if every else None
+        return Ratio(every[0], every[0], every[0], 1, tuple(every)) if every else None
     low, median, high = statistics.quantiles(every, n=4, method="inclusive")
-    return Ratio(median, low, high, tuple(statistics.median(launch) for launch in launches))
+    medians = tuple(statistics.median(launch) for launch in launches)
+    return Ratio(median, low, high, len(every), medians)
 
 
 def geomean(values: Iterable[float]) -> float:
@@ -46,9 +64,7 @@ def geomean(values: Iterable[float]) -> float:
 
 
 def geomean_of(ratios: Mapping[str, Ratio]) -> tuple[float, float]:
-    """Geometric mean over workloads, and its standard error as far as launches tell."""
-    by_launch = [
-        geomean(launch) for launch in zip(*(r.by_launch for r in ratios.values()), strict=False)
-    ]
-    error = statistics.stdev(by_launch) / math.sqrt(len(by_launch)) if len(by_launch) > 1 else 0.0
-    return geomean(ratio.median for ratio in ratios.values()), error
+    """Geometric mean over workloads, and its standard error: those of the workloads are independent."""
+    mean = geomean(ratio.median for ratio in ratios.values())
+    relative = math.hypot(*(ratio.error / ratio.median for ratio in ratios.values()))
+    return mean, mean * relative / len(ratios)

@@ -39,13 +39,19 @@ def _path(kind: str, interpreter: Interpreter, part: str = "") -> Path:
     return RESULTS / f"{kind}-{interpreter.tag}{part and '-' + part}.json"
 
 
-def exists(kind: str, interpreter: Interpreter, part: str = "") -> bool:
-    """Whether there is a result of the fastalloc that would be measured now."""
+def kept(kind: str, interpreter: Interpreter, part: str = "") -> dict[str, Any]:
+    """The result of the fastalloc that would be measured now; empty when there is none, or of another."""
     path = _path(kind, interpreter, part)
     if not path.exists():
-        return False
-    kept: dict[str, Any] = json.loads(path.read_text())["interpreter"]
-    return kept.get("revision") == interpreter.revision
+        return {}
+    document: dict[str, Any] = json.loads(path.read_text())
+    same = document["interpreter"].get("revision") == interpreter.revision
+    return document if same else {}
+
+
+def exists(kind: str, interpreter: Interpreter, part: str = "") -> bool:
+    """Whether there is a result of the fastalloc that would be measured now."""
+    return bool(kept(kind, interpreter, part))
 
 
 def forget(kind: str, interpreter: Interpreter) -> None:
@@ -80,6 +86,11 @@ def load(kind: str) -> list[dict[str, Any]]:
         documents,
         key=lambda d: (not d["interpreter"]["optimized"], d["interpreter"]["version"]),
     )
+
+
+def revision(document: Mapping[str, Any]) -> str:
+    """The fastalloc that was measured."""
+    return str(document["interpreter"].get("revision") or "an unknown commit")
 
 
 def note(part: str, failure: str) -> None:

@@ -17,9 +17,10 @@ from typing import Any
 
 from benchmarks import results
 from benchmarks.compare import available
-from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare
+from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare_all
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
+from benchmarks.turns import said
 
 WORKLOAD = "nothing"
 LEAST = 3
@@ -50,8 +51,7 @@ def once(interpreter: Interpreter, profiler: str, scratch: str) -> dict[str, flo
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
-            lines = errors.read().strip().splitlines()
-            return f"exit status {process.returncode}: {lines[-1][:200] if lines else 'silent'}"
+            return said(process.returncode, errors.read())
     return {
         "cpu_ms": (usage.ru_utime + usage.ru_stime) * 1e3,
         "wall_ms": (time.perf_counter() - began) * 1e3,
@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, default=2, help="of each interpreter (2)")
     options = parser.parse_args(arguments)
-    for python in options.python:
-        run(prepare(python), options.minutes)
+    for interpreter in prepare_all(options.python):
+        run(interpreter, options.minutes)
     table(results.load("startup")).show()
     return 0

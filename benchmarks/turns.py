@@ -1,4 +1,7 @@
-"""One launch of one workload: a process per profiler, taking turns (A B C A B C ...) on one CPU.
+"""One launch of one workload: a process per profiler, taking turns on one CPU, each turn in an order of its own.
+
+What went before leaves its traces in the caches, so nobody shall follow the same one always, nor "control" be always
+beside none. The order is drawn by a generator seeded with the launch: the same again in the next run.
 
 A profiler that cannot start, fails or hangs is noted with what it said, and the turns go on without it.
 """
@@ -6,10 +9,12 @@ A profiler that cannot start, fails or hangs is noted with what it said, and the
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,11 +22,10 @@ from typing import Any
 from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment
 from benchmarks.profilers import PROFILERS
 
-SLOW = 8
-"""Slow profilers take part in one of so many turns: their ratios are large, and need no more."""
-LEAST_ROUNDS = 8
 ANSWER_SECONDS = 90.0
 """A process that is silent for so long has failed."""
+SAID_CHARACTERS = 4000
+"""What is kept of stderr: its end, a traceback long."""
 
 
 class WorkerError(Exception):
@@ -73,7 +77,7 @@ class Worker:
         return float(self._answer()["seconds"]) / loops
 
     def peak_rss_bytes(self) -> float:
-        """Ends the process."""
+        """Asks for no more work; the process goes on to its end."""
         assert self.process.stdin
         self.process.stdin.close()
         self.process.stdin = None
@@ -83,6 +87,14 @@ class Worker:
         """What it has on disk, blocks of files."""
         files = (path for path in self.scratch.rglob("*") if path.is_file())
         return 512.0 * sum(path.stat().st_blocks for path in files)
+
+    def written_at_end_bytes(self) -> float:
+        """What it has on disk once it ended: some profilers write only then."""
+        try:
+            self.process.communicate(timeout=ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise WorkerError(f"did not end within {ANSWER_SECONDS:.0f} s") from None
+        return self.written_bytes()
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -99,8 +111,18 @@ class Worker:
     def _said(self) -> str:
         self.process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().strip().splitlines()
-        return f"exit status {self.process.returncode}: {lines[-1][:200] if lines else 'silent'}"
+        return said(self.process.returncode, self._errors.read())
+
+
+def said(status: int, errors: str) -> str:
+    """Why a process failed: its status, and the end of what it wrote on stderr."""
+    return f"exit status {status}: {errors.strip()[-SAID_CHARACTERS:] or 'silent'}"
+
+
+def last_line(why: str) -> str:
+    """Of why a process failed: what a table has room for."""
+    status, _, errors = why.partition(": ")
+    return f"{status}: {errors.splitlines()[-1][:200]}" if errors else status[:200]
 
 
 def launch(
@@ -111,12 +133,14 @@ def launch(
     *,
     until: float,
     rounds: int,
+    least_rounds: int,
     round_seconds: float,
     cpu: int | None,
 ) -> dict[str, Any]:
-    """Measure until `rounds` rounds are done, or the monotonic clock says `until` (yet at least LEAST_ROUNDS).
+    """Measure until `rounds` rounds are done, or the monotonic clock says `until` (yet at least `least_rounds`).
 
     Gives seconds of each round by profiler (None: took no part), memory, bytes on disk, and what failed.
+    Raises WorkerError if the process without a profiler fails: there is nothing to compare with then.
     """
     failed: dict[str, str] = {}
     seconds: dict[str, list[float | None]] = {name: [] for name in profilers}
@@ -124,36 +148,38 @@ def launch(
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch, ExitStack() as stack:
         workers: dict[str, Worker] = {}
 
-        def attempt(name: str, what: Any) -> float | None:
+        def attempt(name: str, what: Callable[[Worker], float]) -> float | None:
+            if name not in workers:
+                return None
             try:
-                return float(what())
+                return what(workers[name])
             except WorkerError as error:
                 failed[name] = str(error)
-                workers.pop(name, None)
+                del workers[name]
                 return None
 
         for name in profilers:
             worker = Worker(interpreter.python, name, workload, scratch, number + 1, cpu)
             workers[name] = stack.enter_context(worker)
         for name in profilers:
-            if (value := attempt(name, workers[name].ready)) is not None:
+            value = attempt(name, Worker.ready)
+            if value is not None and not PROFILERS[name].starts_process:
                 memory["start"][name] = value
         if "none" in failed:
             raise WorkerError(f"{workload} without a profiler: {failed['none']}")
         loops = max(1, round(round_seconds / workers["none"].seconds(4)))
-        for turn in range(rounds):
-            if turn >= LEAST_ROUNDS and time.monotonic() > until:
+        for turn, order in enumerate(orders(profilers, f"{workload}-{number}", rounds)):
+            if turn >= least_rounds and time.monotonic() > until:
                 break
-            first = (turn * 3 + number) % len(profilers)
-            for name in (*profilers[first:], *profilers[:first]):
-                takes_part = turn % SLOW == 0 or not PROFILERS[name].slow
-                mine = workers.get(name) if takes_part else None
-                value = attempt(name, lambda w=mine: w.seconds(loops)) if mine else None
-                seconds[name].append(value)
-        for name, worker in list(workers.items()):
-            memory["written"][name] = worker.written_bytes()
-            if (value := attempt(name, worker.peak_rss_bytes)) is not None:
-                memory["peak"][name] = value
+            for name in order:
+                seconds[name].append(attempt(name, lambda worker: worker.seconds(loops)))
+        for name in list(workers):
+            running = attempt(name, Worker.written_bytes)
+            peak = attempt(name, Worker.peak_rss_bytes)
+            ended = attempt(name, Worker.written_at_end_bytes)
+            if peak is not None and running is not None and ended is not None:
+                memory["peak"][name] = peak
+                memory["written"][name] = max(running, ended)
     return {
         "workload": workload,
         "launch": number,
@@ -162,3 +188,9 @@ def launch(
         "memory": memory,
         "failed": failed,
     }
+
+
+def orders(names: Sequence[str], seed: str, count: int) -> Iterator[list[str]]:
+    """The names in `count` random orders, the same for the same seed."""
+    generator = random.Random(seed)
+    return (generator.sample(names, len(names)) for _ in range(count))

@@ -11,7 +11,7 @@ import resource
 import sys
 import time
 
-from benchmarks.profilers import PROFILERS
+from benchmarks.profilers import PROFILERS, kept
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def peak_rss_bytes() -> int:
 
 def measure(work: Work, loops: int) -> float:
     """CPU seconds of `loops` times the work. Once more before, for the caches: others ran meanwhile."""
-    if loops > 1:
-        work()
+    work()
     started = time.process_time()
     for _ in range(loops):
         work()
@@ -63,6 +62,8 @@ def main(profiler: str, workload: str, scratch: str, fixed_loops: int | None = N
     for line in sys.stdin:
         _say({"seconds": measure(work, int(line))})
     _say({"peak_rss_bytes": peak_rss_bytes()})
+    for tracker in kept:  # closes its file, whose size is told
+        tracker.__exit__(None, None, None)
 
 
 def _say(answer: dict[str, object]) -> None:
