@@ -14,6 +14,7 @@ from benchmarks import (
     overheads,
     report,
     startup,
+    trackers,
     whole,
 )
 
@@ -28,6 +29,7 @@ COMMANDS = {
     "dumps": (dumps.main, "memory and time of a dump at nine tenths of a memory limit"),
     "guard": (guard_reaction.main, "how far a program gets past the guard's line"),
     "startup": (startup.main, "what each profiler adds to the start of a process"),
+    "trackers": (trackers.main, "what trackers add to requests, by tracker"),
     "accuracy": (accuracy.main, "what each profiler says of a heap that is known"),
     "docs": (whole.main, "all of docs/benchmarks.md in a given time"),
     "report": (report.main, "write docs/benchmarks.md from the results so far"),

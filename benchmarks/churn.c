@@ -2,6 +2,7 @@
 #include <Python.h>
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 typedef void *(*allocate_function)(size_t);
 typedef void *(*calloc_function)(size_t, size_t);
@@ -46,7 +47,8 @@ static PyObject *scatter(PyObject *self, PyObject *arguments)
 }
 
 /* churn(domain, kind, size, times): "malloc", "calloc": and free. "grow": malloc, realloc to twice
- * the size, free. "shrink": likewise to half of it. */
+ * the size, free. "shrink": likewise to half of it.
+ * "map": mmap and munmap, whatever the domain. */
 static PyObject *churn(PyObject *self, PyObject *arguments)
 {
     const char *name, *kind;
@@ -60,6 +62,9 @@ static PyObject *churn(PyObject *self, PyObject *arguments)
         for (Py_ssize_t i = 0; i < times; i++) domain->free(domain->allocate(n));
     } else if (strcmp(kind, "calloc") == 0) {
         for (Py_ssize_t i = 0; i < times; i++) domain->free(domain->calloc(1, n));
+    } else if (strcmp(kind, "map") == 0) {
+        for (Py_ssize_t i = 0; i < times; i++)
+            munmap(mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), n);
     } else {
         size_t to = strcmp(kind, "grow") == 0 ? n * 2 : n / 2;
         for (Py_ssize_t i = 0; i < times; i++) domain->free(domain->realloc(domain->allocate(n), to));

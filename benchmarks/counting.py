@@ -2,36 +2,74 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from benchmarks.interpreters import ROOT, compile_extension, environment
+from benchmarks.turns import said
 
 TIMES = 400_000
+SAMPLED_TIMES = 20_000
+"""Of variants in which every allocation is a sample."""
+
 # Modes differ only after the heap was brought into its shape: whether a block lies in the first or
 # the second part of its arena alone makes 4 instructions.
 CHURN = """
 import sys
-folder, mode, scratch, domain, kind, size, times = sys.argv[1:]
+from contextlib import nullcontext
+folder, variant, scratch, domain, kind, size, times = sys.argv[1:]
 sys.path.insert(0, folder)
 import churn, fastalloc
-fastalloc.start("light", native=domain == "libc", dir=scratch + "/recordings")
+from benchmarks.counting import VARIANTS
+options = dict(VARIANTS[variant])
+mode, inside, interval = (options.pop(key, None) for key in ("mode", "inside", "interval_bytes"))
+hooks, depth = options.pop("hooks", None), options.pop("depth", 0)
+fastalloc.start("light", native=domain == "libc", dir=scratch + "/recordings", overhead_percent=0, **options)
 assert fastalloc.status().active, fastalloc.status().reason
 for bytes in (24, 48, 96):
     churn.scatter(domain, bytes)
-if mode == "none":
-    fastalloc.stop()
+if mode:
+    fastalloc.configure({"mode": mode} | ({"interval_bytes": interval} if interval else {}))
 else:
-    fastalloc.configure({"mode": mode})
-churn.churn(domain, kind, int(size), 1000)
-churn.churn(domain, kind, int(size), int(times))
+    fastalloc.stop()
+if hooks:
+    from benchmarks.profilers import PROFILERS
+    PROFILERS[hooks].start(scratch)
+def run(depth, times):
+    return run(depth - 1, times) if depth else churn.churn(domain, kind, int(size), times)
+with fastalloc.span("GET /") if inside else nullcontext():
+    run(depth, 1000)
+    run(depth, int(times))
 """
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "standby": {"mode": "standby"},
+    "light": {"mode": "light"},
+    "aggressive": {"mode": "aggressive"},
+    "forward": {"hooks": "forward"},
+    "forward_all": {"hooks": "forward_all"},
+    "ddtrace": {"hooks": "ddtrace"},
+    # the layers of light mode, see layers.py
+    "counters": {"mode": "light", "interval_bytes": 1 << 40},
+    "shallow": {"mode": "light", "max_frames": 1},
+    "span": {"mode": "light", "inside": "span"},
+    "each": {"mode": "light", "interval_bytes": 1},
+    "each, 1 frame": {"mode": "light", "interval_bytes": 1, "max_frames": 1},
+    "each, 30 frames": {"mode": "light", "interval_bytes": 1, "depth": 30},
+}
+"""How the loop is run: in a mode of fastalloc, inside a span, so many calls deep; or with a profiler's hooks."""
+
+PACKAGES = {"ddtrace": "ddtrace"}
+"""Variants that need a package."""
 
 CASES = {
     "OBJ malloc(48) + free": ("obj", "malloc", 48),
@@ -39,12 +77,22 @@ CASES = {
     "RAW malloc(48) + free": ("raw", "malloc", 48),
     "OBJ malloc(600) + free": ("obj", "malloc", 600),
     "OBJ calloc(48) + free": ("obj", "calloc", 48),
+    "MEM calloc(48) + free": ("mem", "calloc", 48),
+    "RAW calloc(48) + free": ("raw", "calloc", 48),
     "OBJ malloc(48) + realloc(96) + free": ("obj", "grow", 48),
     "OBJ malloc(48) + realloc(24) + free": ("obj", "shrink", 48),
     "MEM malloc(600) + realloc(1200) + free": ("mem", "grow", 600),
+    "RAW malloc(48) + realloc(96) + free": ("raw", "grow", 48),
     "native malloc(48) + free": ("libc", "malloc", 48),
+    "native calloc(48) + free": ("libc", "calloc", 48),
     "native malloc(48) + realloc(96) + free": ("libc", "grow", 48),
+    "native mmap(64 KiB) + munmap": ("libc", "map", 65536),
 }
+PAIR = "OBJ malloc(48) + free"
+"""The commonest path: most of what Python allocates is small."""
+
+Counts = dict[str, dict[str, float]]
+"""Instructions by case or workload, and variant or profiler."""
 
 
 def missing() -> str:
@@ -54,7 +102,7 @@ def missing() -> str:
     return ""
 
 
-def count(command: list[str]) -> int:
+def count(command: list[str], paths: Sequence[Path] = ()) -> int:
     """Instructions that a command executes in all."""
     done = subprocess.run(
         [
@@ -63,91 +111,105 @@ def count(command: list[str]) -> int:
             *command,
         ],
         cwd=ROOT,
-        env=environment(PYTHONHASHSEED="1"),
+        env=_environment(paths),
         capture_output=True,
         text=True,
     )
     found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
     if done.returncode or not found:
-        raise RuntimeError(f"valgrind failed:\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"valgrind failed: {said(done.returncode, done.stderr)}")
     return int(found[1].replace(",", ""))
 
 
 def pair_instructions(
-    python: Path, modes: list[str], cases: list[str] | None = None, jobs: int | None = None
-) -> dict[str, dict[str, float]]:
-    """Instructions of one allocation and free, by case and mode ("none", "light", ...).
+    python: Path,
+    variants: Sequence[str],
+    cases: Sequence[str] = (),
+    jobs: int | None = None,
+    compiler: Path | None = None,
+    paths: Sequence[Path] = (),
+) -> tuple[Counts, dict[str, str]]:
+    """Instructions of one allocation and free, by case and variant; and by variant, why it could not be counted.
 
     The difference between N more turns of the loop and none is N pairs and nothing else. Samples, one
-    every 512 KiB, are in it, as they are in life.
+    every 512 KiB, are in it, as they are in life. `compiler` is the interpreter to compile for, where it is another
+    of the same version; `paths` are searched for modules, besides what the interpreter has.
     """
-    names = list(cases or CASES)
+    names = cases or tuple(CASES)
     with (
         tempfile.TemporaryDirectory() as scratch,
-        ThreadPoolExecutor(jobs or os.cpu_count()) as pool,
+        ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool,
     ):
-        compile_extension(python, "churn", scratch)
+        compile_extension(compiler or python, "churn", scratch)
 
-        def run(mode: str, case: str, times: int) -> int:
-            arguments = [scratch, mode, scratch, *map(str, CASES[case]), str(times)]
-            return count([str(python), "-c", CHURN, *arguments])
+        def command(variant: str, case: str, times: int) -> list[str]:
+            arguments = [scratch, variant, scratch, *map(str, CASES[case]), str(times)]
+            return [str(python), "-c", CHURN, *arguments]
 
-        warm_up = [scratch, "light", scratch, *map(str, CASES[names[0]]), "0"]
-        subprocess.run(  # writes bytecode caches, where there are none yet
-            [str(python), "-c", CHURN, *warm_up], cwd=ROOT, env=environment(), check=True
-        )
-
-        counts = {
-            (case, mode, times): pool.submit(run, mode, case, times)
-            for case in names
-            for mode in modes
-            for times in (0, TIMES)
+        failed = {v: why for v in variants if (why := _warm_up(command(v, names[0], 0), paths))}
+        every = [(case, variant) for case in names for variant in variants if variant not in failed]
+        work = {
+            key: (
+                partial(command, key[1], key[0]),
+                SAMPLED_TIMES if VARIANTS[key[1]].get("interval_bytes") == 1 else TIMES,
+            )
+            for key in every
         }
-        return {
-            case: {
-                mode: (counts[case, mode, TIMES].result() - counts[case, mode, 0].result()) / TIMES
-                for mode in modes
-            }
-            for case in names
-        }
+        return _counted(work, pool, failed, paths)
 
 
 def workload_instructions(
-    python: Path, profilers: list[str], loops: dict[str, int], jobs: int | None = None
-) -> dict[str, dict[str, float]]:
-    """Instructions of one loop of each workload, by profiler."""
+    python: Path, profilers: Sequence[str], workload: str, loops: int, jobs: int | None = None
+) -> tuple[Counts, dict[str, str]]:
+    """Instructions of one loop of a workload, by profiler; and by profiler, why it could not be counted."""
     with (
         tempfile.TemporaryDirectory() as scratch,
-        ThreadPoolExecutor(jobs or os.cpu_count()) as pool,
+        ThreadPoolExecutor(jobs or len(os.sched_getaffinity(0))) as pool,
     ):
 
-        def run(profiler: str, workload: str, times: int) -> int:
+        def command(profiler: str, times: int) -> list[str]:
             arguments = [profiler, workload, scratch, str(times)]
-            return count([str(python), "-m", "benchmarks.worker", *arguments])
+            return [str(python), "-m", "benchmarks.worker", *arguments]
 
-        for profiler, workload in itertools.product(profilers, loops):  # bytecode caches
-            subprocess.run(
-                [str(python), "-m", "benchmarks.worker", profiler, workload, scratch, "0"],
-                cwd=ROOT,
-                env=environment(),
-                capture_output=True,
-                check=True,
-            )
+        failed = {name: why for name in profilers if (why := _warm_up(command(name, 0)))}
+        work = {
+            (workload, name): (partial(command, name), loops)
+            for name in profilers
+            if name not in failed
+        }
+        return _counted(work, pool, failed)
 
-        counts = {
-            (workload, profiler, times): pool.submit(run, profiler, workload, times)
-            for workload in loops
-            for profiler in profilers
-            for times in (0, loops[workload])
-        }
-        return {
-            workload: {
-                profiler: (
-                    counts[workload, profiler, loops[workload]].result()
-                    - counts[workload, profiler, 0].result()
-                )
-                / loops[workload]
-                for profiler in profilers
-            }
-            for workload in loops
-        }
+
+def _environment(paths: Sequence[Path]) -> dict[str, str]:
+    searched = os.pathsep.join(map(str, (*paths, ROOT)))
+    return environment(PYTHONHASHSEED="1", PYTHONPATH=searched)
+
+
+def _warm_up(command: list[str], paths: Sequence[Path] = ()) -> str:
+    """Write bytecode caches, where there are none yet; why the command fails, or ""."""
+    done = subprocess.run(
+        command, cwd=ROOT, env=_environment(paths), capture_output=True, text=True
+    )
+    return said(done.returncode, done.stderr) if done.returncode else ""
+
+
+def _counted(
+    work: dict[tuple[str, str], tuple[Callable[[int], list[str]], int]],
+    pool: ThreadPoolExecutor,
+    failed: dict[str, str],
+    paths: Sequence[Path] = (),
+) -> tuple[Counts, dict[str, str]]:
+    """Count each command with its loops and with none, at the same time."""
+    runs = {
+        key: (*(pool.submit(count, command(times), paths) for times in (loops, 0)), loops)
+        for key, (command, loops) in work.items()
+    }
+    found: Counts = {}
+    for (row, column), (with_loops, without, loops) in runs.items():
+        try:
+            added = with_loops.result() - without.result()
+        except RuntimeError as error:
+            failed[column] = f"{row}: {error}"
+        else:
+            found.setdefault(row, {})[column] = added / loops
+    return found, failed

@@ -1,4 +1,4 @@
-"""What the trackers cost: `python -m benchmarks.trackers`, Django and SQLAlchemy, about two minutes.
+"""What the trackers cost: `python -m benchmarks trackers`, Django and SQLAlchemy, about two minutes.
 
 Each variant runs in processes of its own, in turn with the others, so that all of them meet the same neighbours; told
 is the least CPU time of a piece of work under a variant, divided by that of the first.
@@ -12,6 +12,7 @@ is the least CPU time of a piece of work under a variant, divided by that of the
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -19,9 +20,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from time import process_time
+from typing import Any
 
-import fastalloc
-from fastalloc import requests
+from benchmarks import results
+from benchmarks.interpreters import ROOT, Interpreter, environment, prepare_all
+from benchmarks.tables import Table
+from benchmarks.turns import said
 
 ROUNDS = 4
 TIMES = 6
@@ -29,32 +33,79 @@ VARIANTS = ("none", "not chosen", "queries", "models", "all")
 TRACKERS = {"none": "none", "queries": "queries", "models": "queries,models"}
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks trackers", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "--python", nargs="+", default=[sys.executable], help="interpreters (default: this one)"
+    )
+    for interpreter in prepare_all(parser.parse_args(arguments).python, peers=()):
+        run(interpreter)
+    table(results.load("trackers")).show()
+    return 0
+
+
+def run(interpreter: Interpreter) -> None:
+    """Measure, and save the least seconds of each piece of work by variant."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "DJANGO_SETTINGS_MODULE": "fastalloc.demo.project.settings",
-            "SHOP_DATABASE": f"{folder}/shop.sqlite3",
-            "SHOP_SECRET_KEY": "only for this benchmark",
-            "SHOP_ADMIN_PASSWORD": "only for this benchmark",
-            "BOOKS_DATABASE": f"{folder}/books.sqlite3",
-        }
-        ask("fill", environment)
+        variables = environment(
+            PYTHONPATH=str(ROOT),
+            DJANGO_SETTINGS_MODULE="fastalloc.demo.project.settings",
+            SHOP_DATABASE=f"{folder}/shop.sqlite3",
+            SHOP_SECRET_KEY="only for this benchmark",
+            SHOP_ADMIN_PASSWORD="only for this benchmark",
+            BOOKS_DATABASE=f"{folder}/books.sqlite3",
+        )
+        ask(interpreter, "fill", variables)
         best: dict[str, dict[str, float]] = {}
         for _ in range(ROUNDS):
             for variant in VARIANTS:
-                for work, seconds in json.loads(ask(variant, environment)).items():
+                for work, seconds in json.loads(ask(interpreter, variant, variables)).items():
                     known = best.setdefault(work, dict.fromkeys(VARIANTS, float("inf")))
                     known[variant] = min(known[variant], seconds)
-    print(f"{'':34}" + "".join(f"{variant:>12}" for variant in VARIANTS))
-    for work, known in best.items():
-        cells = "".join(f"{known[variant] / known['none']:>12.3f}" for variant in VARIANTS)
-        print(f"{work:34}{cells}   {1000 * known['none']:.2f} ms")
+    results.save("trackers", interpreter, {"works": best})
 
 
-def ask(what: str, environment: dict[str, str]) -> str:
-    command = [sys.executable, "-m", "benchmarks.trackers", what]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+def table(documents: list[dict[str, Any]]) -> Table:
+    """One row per piece of work; CPU time over that of the first variant."""
+    works = [document["works"] for document in documents]
+    variants = [list(next(iter(each.values()))) for each in works]
+    shown = Table(
+        "What trackers add to a request",
+        [
+            "",
+            *(
+                f"{document['interpreter']['label']}: {column}"
+                for document, names in zip(documents, variants, strict=True)
+                for column in (f"{names[0]}, ms", *names[1:])
+            ),
+        ],
+        note=f"Least CPU time of {ROUNDS * TIMES} runs in {ROUNDS} processes, over that of the first column; no spread: "
+        "differences of a percent are noise. Not chosen: what 99 requests in 100 pay.",
+    )
+    for work in dict.fromkeys(name for each in works for name in each):
+        row = [work]
+        for each, names in zip(works, variants, strict=True):
+            least = each.get(work)
+            row += (
+                [
+                    f"{1000 * least[names[0]]:.2f}",
+                    *(f"{least[name] / least[names[0]]:.3f}" for name in names[1:]),
+                ]
+                if least
+                else ["-"] * len(names)
+            )
+        shown.rows.append(row)
+    return shown
+
+
+def ask(interpreter: Interpreter, what: str, variables: dict[str, str]) -> str:
+    """What a process of one variant says."""
+    command = [str(interpreter.python), "-m", "benchmarks.trackers", what]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"trackers, {what}: {said(done.returncode, done.stderr)}")
     return done.stdout
 
 
@@ -69,6 +120,9 @@ def fill() -> None:
 
 def measure(variant: str) -> dict[str, float]:
     """Seconds of CPU of each piece of work, the least of a few."""
+    import fastalloc
+    from fastalloc import requests
+
     with tempfile.TemporaryDirectory() as folder:
         trackers = TRACKERS.get(variant, "all")
         fastalloc.start(mode="light", dir=folder, request_percent=0, trackers=trackers)
@@ -128,10 +182,7 @@ def of_sqlalchemy() -> dict[str, Callable[[], object]]:
 
 
 if __name__ == "__main__":
-    what = sys.argv[1] if len(sys.argv) > 1 else ""
-    if not what:
-        main()
-    elif what == "fill":
+    if sys.argv[1] == "fill":
         fill()
     else:
-        json.dump(measure(what), sys.stdout)
+        json.dump(measure(sys.argv[1]), sys.stdout)
