@@ -43,13 +43,19 @@ def load(kind: str = "compare") -> list[Document]:
             continue
         kept = document["workloads"].setdefault(
             part["workload"],
-            {"launches": 0, "seconds": {}, "memory": {"start": {}, "peak": {}, "written": {}}},
+            {
+                "launches": 0,
+                "slow_launches": 0,
+                "seconds": {},
+                "memory": {"start": {}, "peak": {}, "written": {}},
+            },
         )
         for name, rounds in part["seconds"].items():
             before = kept["seconds"].setdefault(name, [])
             before += [[] for _ in range(kept["launches"] - len(before))]
             before.append(rounds)
         kept["launches"] += 1
+        kept["slow_launches"] += bool(part.get("slow"))
         for which, values in part["memory"].items():
             for name, value in values.items():
                 kept["memory"][which].setdefault(name, []).append(value)

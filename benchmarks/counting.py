@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.interpreters import ROOT, compile_extension, environment
-from benchmarks.turns import said
+from benchmarks.turns import last_line, said
 
 TIMES = 400_000
 SAMPLED_TIMES = 20_000
@@ -63,7 +64,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "shallow": {"mode": "light", "max_frames": 1},
     "span": {"mode": "light", "inside": "span"},
     "each": {"mode": "light", "interval_bytes": 1},
-    "each, 1 frame": {"mode": "light", "interval_bytes": 1, "max_frames": 1},
     "each, 30 frames": {"mode": "light", "interval_bytes": 1, "depth": 30},
 }
 """How the loop is run: in a mode of fastalloc, inside a span, so many calls deep; or with a profiler's hooks."""
@@ -102,12 +102,12 @@ def missing() -> str:
     return ""
 
 
-def count(command: list[str], paths: Sequence[Path] = ()) -> int:
-    """Instructions that a command executes in all."""
+def _cachegrind(command: list[str], out: str, paths: Sequence[Path]) -> str:
+    """Run it to its end; what valgrind said."""
     done = subprocess.run(
         [
             *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
-            "--cachegrind-out-file=/dev/null",
+            f"--cachegrind-out-file={out}",
             *command,
         ],
         cwd=ROOT,
@@ -115,10 +115,53 @@ def count(command: list[str], paths: Sequence[Path] = ()) -> int:
         capture_output=True,
         text=True,
     )
-    found = re.search(r"I\s+refs:\s+([\d,]+)", done.stderr)
-    if done.returncode or not found:
+    if done.returncode:
         raise RuntimeError(f"valgrind failed: {said(done.returncode, done.stderr)}")
+    return done.stderr
+
+
+def count(command: list[str], paths: Sequence[Path] = ()) -> int:
+    """Instructions that a command executes in all. RuntimeError: it failed."""
+    told = _cachegrind(command, "/dev/null", paths)
+    found = re.search(r"I\s+refs:\s+([\d,]+)", told)
+    if not found:
+        raise RuntimeError(f"valgrind said nothing of instructions: {last_line(told)}")
     return int(found[1].replace(",", ""))
+
+
+def count_by_file(command: list[str]) -> Counter[str]:
+    """Instructions that a command executes, by source file, as far as debug information tells; "" is the rest."""
+    found: Counter[str] = Counter()
+    with tempfile.NamedTemporaryFile("r") as out:
+        _cachegrind(command, out.name, ())
+        file = ""
+        for line in out:
+            if line.startswith("fl="):
+                file = Path(line[3:].strip()).name.strip("?")
+            elif line[0].isdigit():  # of a source line: its number, its instructions
+                found[file] += int(line.split()[1])
+    return found
+
+
+def sample_instructions(python: Path, variant: str) -> dict[str, float]:
+    """Instructions of one allocation and free by source file, of a variant in which each is a sample."""
+    with tempfile.TemporaryDirectory() as scratch:
+        compile_extension(python, "churn", scratch)
+
+        def command(times: int) -> list[str]:
+            arguments = [scratch, variant, scratch, *map(str, CASES[PAIR]), str(times)]
+            return [str(python), "-c", CHURN, *arguments]
+
+        if why := _warm_up(command(0)):
+            raise RuntimeError(why)
+        with_loops, without = count_by_file(command(SAMPLED_TIMES)), count_by_file(command(0))
+    with_loops.subtract(without)
+    # what fastalloc's own thread did meanwhile is not of the loop: it is less than half an instruction
+    return {
+        file: each / SAMPLED_TIMES
+        for file, each in with_loops.most_common()
+        if each >= SAMPLED_TIMES / 2
+    }
 
 
 def pair_instructions(

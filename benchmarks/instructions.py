@@ -25,6 +25,8 @@ from benchmarks.workloads import WORKLOADS
 VARIANTS = ("none", "standby", "light", "aggressive", "forward_all", "ddtrace")
 LAYERS = tuple(name for name in counting.VARIANTS if name not in VARIANTS)
 """Counted for the commonest path alone."""
+SAMPLE = "each, 30 frames"
+"""Whose instructions are told by source file."""
 COUNTED = ("none", "forward", "forward_all", "standby", "counters", "light", "ddtrace")
 LOOPS = {"raytrace": 3, "async_tree": 4, "django_template": 8, "deltablue": 8}
 LOOPS_OTHERWISE = 25
@@ -51,8 +53,8 @@ def exceeded(interpreter: Interpreter) -> list[str]:
 def merged(
     known: dict[str, Any], part: str, found: counting.Counts, failed: dict[str, str]
 ) -> dict[str, Any]:
-    """The content of a result with `found` added to its `part`, "pairs" or "workloads"; nothing is lost."""
-    content = {key: known.get(key, {}) for key in ("pairs", "workloads", "failed")}
+    """The content of a result with `found` added to its `part`, pairs, workloads or sample; nothing is lost."""
+    content = {key: known.get(key, {}) for key in ("pairs", "workloads", "sample", "failed")}
     rows = {row: dict(each) for row, each in content[part].items()}
     for row, each in found.items():
         rows.setdefault(row, {}).update(each)
@@ -95,6 +97,12 @@ def run(
         for case in cases:
             if again or not set(names) <= set(known("pairs").get(case, {})):
                 keep("pairs", counting.pair_instructions(interpreter.python, names, [case], jobs))
+    if again or not known("sample"):
+        try:
+            sample = counting.sample_instructions(interpreter.python, SAMPLE)
+            keep("sample", ({SAMPLE: sample}, {}))
+        except RuntimeError as error:
+            keep("sample", ({}, {SAMPLE: str(error)}))
     wanted = available(interpreter, profilers)
     for workload in sorted(workloads, key=lambda name: len(known("workloads").get(name, {}))):
         if time.monotonic() > until:

@@ -21,7 +21,7 @@ kept: list[Any] = []
 
 class Profiler:
     """A row of the table. `slow` ones are measured in launches of their own, with few rounds; `command` starts the
-    measured process, after the interpreter's name, where the profiler does that itself."""
+    measured process, after the interpreter's name, where the profiler does that itself. `around` wraps the work."""
 
     def __init__(
         self,
@@ -31,9 +31,10 @@ class Profiler:
         package: str = "",
         slow: bool = False,
         command: Callable[[str], list[str]] | None = None,
+        around: Callable[[Callable[[], object]], Callable[[], object]] = lambda work: work,
     ) -> None:
         self.name, self.title, self.start = name, title, start
-        self.package, self.slow = package, slow
+        self.package, self.slow, self.around = package, slow, around
         self.starts_process = command is not None
         """It runs before the measured process can look at its own memory, so there is no "at start"."""
         self.command = command or (lambda scratch: ["-m", "benchmarks.worker"])
@@ -53,6 +54,16 @@ def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
             raise RuntimeError(f"fastalloc is not recording: {fastalloc.status().reason}")
 
     return start
+
+
+def _in_a_span(work: Callable[[], object]) -> Callable[[], object]:
+    import fastalloc
+
+    def inside() -> object:
+        with fastalloc.span("GET /"):
+            return work()
+
+    return inside
 
 
 def _forward(small_frees_stay: bool) -> Callable[[str], None]:
@@ -143,6 +154,12 @@ PROFILERS = {
             "fastalloc light, no samples",
             _fastalloc("light", interval_bytes=1 << 40),
         ),
+        Profiler(
+            "shallow",
+            "fastalloc light, 1 frame",
+            _fastalloc("light", max_frames=1),
+        ),
+        Profiler("spans", "fastalloc light, in spans", _fastalloc("light"), around=_in_a_span),
         Profiler("native", "fastalloc light, native", _fastalloc("light", native=True)),
         Profiler("aggressive", "fastalloc aggressive, 64 KiB", _fastalloc("aggressive")),
         Profiler("ddtrace", "ddtrace heap, 512 KiB", _ddtrace(INTERVAL_BYTES), "ddtrace"),

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.comparison import overview, resident
+from benchmarks.comparison import missing_workloads, overview, resident
 from benchmarks.interpreters import ROOT
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
@@ -61,13 +61,25 @@ def block(found: dict[str, Any]) -> str:
     )
 
 
-def write(compared: list[dict[str, Any]]) -> None:
-    """Keep the figures, and put them into README."""
+def quotable(compared: list[dict[str, Any]]) -> bool:
+    """Whether it covers every workload on every build, in new processes more than once: README quotes nothing less."""
+    return bool(compared) and all(
+        not missing_workloads(document)
+        and all(
+            each["launches"] - each["slow_launches"] > 1 for each in document["workloads"].values()
+        )
+        for document in compared
+    )
+
+
+def write(compared: list[dict[str, Any]]) -> bool:
+    """Keep the figures, and put them into README, if they may be quoted; whether they were."""
+    if not quotable(compared):
+        return False
     found = figures(compared)
-    if not found:
-        return
     FIGURES.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     README.write_text(replaced(README.read_text(), block(found)))
+    return True
 
 
 def kept(path: Path = FIGURES) -> dict[str, Any]:

@@ -5,10 +5,24 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benchmarks import accuracy, comparison, growth, quotes, ratios, results, startup
+from benchmarks import (
+    accuracy,
+    comparison,
+    floors,
+    growth,
+    layers,
+    quotes,
+    ratios,
+    results,
+    startup,
+    targets,
+    trackers,
+)
 from benchmarks.comparison import label
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
+from benchmarks.turns import last_line
+from benchmarks.workloads import WORKLOADS
 
 Document = dict[str, Any]
 MIB = 1 << 20
@@ -30,20 +44,25 @@ anything. Instruction counts (valgrind) have next to no noise; they say what is 
 
 def pairs(documents: list[Document]) -> Table:
     """Instructions per allocation and free."""
+    shown = ("none", "standby", "light", "aggressive", "forward_all", "ddtrace")
+    titles = {"forward_all": "forward all"}
     table = Table(
         "Instructions added to one allocation and free",
-        [
-            "",
-            *(f"{label(d)}, {part}" for d in documents for part in ("none", "standby", "light")),
-        ],
-        note="In all for none, added for the others. Samples are in it, one every 512 KiB.",
+        ["", *(f"{label(d)}, {titles.get(part, part)}" for d in documents for part in shown)],
+        note="In all for none, added for the others. Samples are in it, one every 512 KiB (aggressive: 64 KiB). Forward "
+        "all: hooks on everything that only forward.",
     )
-    for case in documents[0]["pairs"] if documents else ():
+    for case in dict.fromkeys(case for document in documents for case in document["pairs"]):
         row = [case]
         for document in documents:
-            by_mode = document["pairs"][case]
-            row.append(f"{by_mode['none']:.0f}")
-            row += [f"{by_mode[mode] - by_mode['none']:+.1f}" for mode in ("standby", "light")]
+            each = document["pairs"].get(case, {})
+            for part in shown:
+                if part not in each or "none" not in each:
+                    row.append("-")
+                elif part == "none":
+                    row.append(f"{each['none']:.0f}")
+                else:
+                    row.append(f"{each[part] - each['none']:+.1f}")
         table.rows.append(row)
     return table
 
@@ -51,27 +70,31 @@ def pairs(documents: list[Document]) -> Table:
 def whole(documents: list[Document]) -> Table:
     """Instructions of whole workloads."""
     documents = [document for document in documents if document["workloads"]]
-    names = [
-        (document, profiler)
-        for document in documents
-        for profiler in next(iter(document["workloads"].values()))
-        if profiler != "none"
-    ]
+    counted = {name for d in documents for each in d["workloads"].values() for name in each}
+    names = [(d, name) for d in documents for name in PROFILERS if name in counted - {"none"}]
+    workloads = [name for name in WORKLOADS if any(name in d["workloads"] for d in documents)]
     table = Table(
         "Instructions of whole workloads, over those of none",
         ["", *(f"{label(d)}, {PROFILERS[profiler].title}" for d, profiler in names)],
+        note=f"{len(workloads)} of {len(WORKLOADS)} workloads; the mean, where each of these was counted.",
     )
-    workloads = list(documents[0]["workloads"]) if documents else []
-
-    def ratio(document: Document, profiler: str, workload: str) -> float:
-        counts = document["workloads"][workload]
-        return float(counts[profiler] / counts["none"])
-
-    for workload in workloads:
-        table.rows.append([workload, *(f"{ratio(d, p, workload):.4f}" for d, p in names)])
+    columns: list[list[float | None]] = []
+    for document, profiler in names:
+        rows = [document["workloads"].get(workload, {}) for workload in workloads]
+        columns.append(
+            [
+                each[profiler] / each["none"] if profiler in each and "none" in each else None
+                for each in rows
+            ]
+        )
+    for workload, *values in zip(workloads, *columns, strict=True):
+        table.rows.append([workload, *("-" if v is None else f"{v:.4f}" for v in values)])
     if workloads:
-        means = (ratios.geomean(ratio(d, p, w) for w in workloads) for d, p in names)
-        table.rows.append(["geometric mean", *(f"{mean:.4f}" for mean in means)])
+        complete = [[v for v in column if v is not None] for column in columns]
+        means = (ratios.geomean(v) if len(v) == len(workloads) else None for v in complete)
+        table.rows.append(
+            ["geometric mean", *("-" if mean is None else f"{mean:.4f}" for mean in means)]
+        )
     return table
 
 
@@ -120,55 +143,6 @@ def overheads(documents: list[Document]) -> Table:
     return table
 
 
-def targets(compared: list[Document], counted: list[Document]) -> Table:
-    """What was promised, and what was found."""
-    table = Table(
-        "Targets",
-        ["", "target", "found", ""],
-        note='"met?": over it, but by less than two standard errors.',
-    )
-
-    def add(what: str, limit: float, found: float, error: float = 0, digits: int = 3) -> None:
-        met = "met" if found <= limit else "met?" if found - 2 * error <= limit else "**missed**"
-        shown = f"{found:.{digits}f}" + (f" ± {error:.{digits}f}" if error else "")
-        table.rows.append([what, f"at most {limit}", shown, met])
-
-    for document in compared:
-        means = comparison.means_of(document)
-        if "light" not in means:
-            continue
-        limit = 1.03 if document["interpreter"]["optimized"] else 1.015
-        add(f"{label(document)}: light, CPU", limit, *means["light"])
-        if "standby" in means:
-            add(f"{label(document)}: standby, CPU", 1.003, *means["standby"])
-        if "ddtrace" in means:
-            share = (means["light"][0] - 1) / (means["ddtrace"][0] - 1)
-            add(f"{label(document)}: light's added CPU over ddtrace's", 0.5, share, digits=2)
-    for document in counted:
-        by_mode = document["pairs"]["OBJ malloc(48) + free"]
-        limit = 20 if document["interpreter"]["optimized"] else 12
-        added = by_mode["light"] - by_mode["none"]
-        add(f"{label(document)}: instructions added to a small pair", limit, added, digits=1)
-        if document["workloads"]:
-            counts = document["workloads"].values()
-            counted_means = {
-                name: ratios.geomean(each[name] / each["none"] for each in counts)
-                for name in ("standby", "light", "ddtrace")
-                if all(name in each for each in counts)
-            }
-            limit = 1.03 if document["interpreter"]["optimized"] else 1.015
-            add(
-                f"{label(document)}: light, instructions of the workloads",
-                limit,
-                counted_means["light"],
-            )
-            add(f"{label(document)}: standby, likewise", 1.003, counted_means["standby"])
-            if "ddtrace" in counted_means:
-                share = (counted_means["light"] - 1) / (counted_means["ddtrace"] - 1)
-                add(f"{label(document)}: light's added over ddtrace's", 0.5, share, digits=2)
-    return table
-
-
 def conditions(documents: list[Document]) -> str:
     """Machine, versions, dates."""
     machine = documents[0]["machine"]
@@ -183,7 +157,7 @@ def conditions(documents: list[Document]) -> str:
         packages = ", ".join(f"{name} {v}" for name, v in sorted(interpreter["packages"].items()))
         lines.append(
             f"- {document['kind']}, {document['date']}: CPython {interpreter['label']}, "
-            f"{interpreter['compiler']}; fastalloc at {interpreter.get('revision') or 'an unknown commit'}; {packages}; "
+            f"{interpreter['compiler']}; fastalloc at {results.revision(document)}; {packages}; "
             f"load average {document['machine']['load_average']}."
         )
     return "\n".join([*lines, ""])
@@ -202,47 +176,77 @@ def show(kind: str, tag: str = "") -> None:
         overheads(documents).show()
 
 
+def aged(documents: list[Document], newest: str) -> str:
+    """What to say of results that are of another fastalloc than the newest of the page; "" if none is."""
+    old = dict.fromkeys(
+        f"{results.revision(d)} ({label(d)}, {d['date']})"
+        for d in documents
+        if results.revision(d) != newest
+    )
+    if not old:
+        return ""
+    return f"**Older**: measured with fastalloc at {', '.join(old)}; the newest of this page is {newest}.\n"
+
+
 def page() -> str:
     """All of docs/benchmarks.md."""
     compared, counted = comparison.load(), results.load("instructions")
-    others = results.load("overheads")
+    others, known = results.load("overheads"), results.load("accuracy")
+    started, tracked, grown = (results.load(kind) for kind in ("startup", "trackers", "growth"))
+    every = [*compared, *started, *known, *counted, *others, *tracked, *grown]
+    newest = results.revision(max(every, key=lambda d: str(d["date"]))) if every else ""
     parts = [INTRODUCTION]
+
+    def section(title: str, documents: list[Document]) -> None:
+        parts.extend([f"## {title}\n", aged(documents, newest)])
+
+    def add(*tables: Table) -> None:
+        parts.extend(each.markdown() for each in tables if each.rows)
+
     if compared or counted:
-        parts += [targets(compared, counted).markdown()]
+        parts.append(aged([*compared, *counted], newest))
+        add(targets.table(compared, counted))
     if compared:
         comparison.plot(compared, comparison.PLOT)
-        parts += ["## Beside other profilers\n", comparison.overview(compared).markdown()]
-        parts += [f"![{COMPARED}](images/{comparison.PLOT.name})\n"]
-        parts += [comparison.firsts(compared).markdown()]
-        parts += [comparison.resident(compared).markdown()]
-        parts += [comparison.by_workload(document).markdown() for document in compared]
-        if comparison.failures(compared).rows:
-            parts += [comparison.failures(compared).markdown()]
-    known = results.load("accuracy")
+        section("Beside other profilers", compared)
+        for document in compared:
+            if lacking := comparison.missing_workloads(document):
+                parts.append(f"**Incomplete**: {label(document)} lacks {', '.join(lacking)}.\n")
+        add(comparison.overview(compared))
+        parts.append(f"![{COMPARED}](images/{comparison.PLOT.name})\n")
+        add(comparison.firsts(compared), comparison.resident(compared))
+        add(*(comparison.by_workload(document) for document in compared))
+        add(comparison.failures(compared))
+    if compared or counted:
+        section("Layers", [*compared, *counted, *tracked])
+        add(layers.table(compared, counted, tracked), layers.sample(counted))
+        add(floors.table(compared, counted))
     if known:
-        parts += ["## The answer against the truth\n", accuracy.table(known).markdown()]
+        section("The answer against the truth", known)
+        add(accuracy.table(known))
     if counted:
-        parts += ["## Instructions\n", pairs(counted).markdown()]
-        if whole(counted).rows:
-            parts += [whole(counted).markdown()]
-    started = results.load("startup")
-    if started or others:
-        parts += ["## Other costs\n"]
-    if started:
-        parts += [startup.table(started).markdown()]
-    if others:
-        parts += [overheads(others).markdown()]
-    grown = results.load("growth")
+        section("Instructions", counted)
+        add(pairs(counted), whole(counted))
+    if started or others or tracked:
+        section("Other costs", [*started, *others, *tracked])
+        add(*([startup.table(started)] if started else []))
+        add(*([overheads(others)] if others else []))
+        add(*([trackers.table(tracked)] if tracked else []))
     if grown:
         growth.plot(grown, growth.PLOT)
-        parts += ["## How cost grows\n", f"![{GROWTH}](images/{growth.PLOT.name})\n"]
-        parts += [growth.table(axis, grown).markdown() for axis in growth.AXES]
-    failures = results.failures()
-    if failures:
-        told = [f"- {name}: {why}" for name, why in failures.items()]
-        parts += ["## Not measured\n", *told, ""]
-    parts += [conditions([*compared, *started, *known, *counted, *others, *grown])]
-    return "\n".join(parts)
+        section("How cost grows", grown)
+        parts += [f"![{GROWTH}](images/{growth.PLOT.name})\n"]
+        add(*(growth.table(axis, grown) for axis in growth.AXES))
+    told = [f"- {name}: {why}" for name, why in results.failures().items()]
+    for document in counted:
+        told += [
+            f"- instructions, {label(document)}: {name}: {last_line(why)}"
+            for name, why in document.get("failed", {}).items()
+        ]
+    if told:
+        parts += ["## Not measured, or not well\n", *told, ""]
+    parts.append(conditions(every))
+    return "\n".join(part for part in parts if part)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -255,6 +259,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("no results yet; run one of the other commands first")
         return 2
     results.DOCS.write_text(page())
-    quotes.write(comparison.load())
     print(f"written: docs/{results.DOCS.name}")
+    if not quotes.write(comparison.load()):
+        print("README.md stays as it is: not every workload was compared, in two launches or more")
     return 0

@@ -5,7 +5,7 @@
 Parts are measured one after the other, each in its share of the time; what times nothing (instructions, the
 error of each tool's answer) may be measured beforehand, on a busy machine: `--parts instructions accuracy`. Each part
 leaves JSON in build/benchmarks/results, and the page is written anew from all of it after each part. A part
-that fails is told of on the page, and the others go on. `--resume` keeps what was measured of the same fastalloc.
+that fails is told of on the page, and the others go on; the status is 1 then. `--resume` keeps what was measured of the same fastalloc.
 """
 
 from __future__ import annotations
@@ -20,100 +20,121 @@ from collections.abc import Callable, Sequence
 from benchmarks import (
     accuracy,
     compare,
+    counting,
     growth,
     instructions,
     overheads,
     report,
     results,
     startup,
+    trackers,
 )
-from benchmarks.interpreters import Interpreter, prepare
+from benchmarks.interpreters import Interpreter, absent_build, prepare_all
 from benchmarks.profilers import PROFILERS
+from benchmarks.turns import last_line
 from benchmarks.workloads import WORKLOADS
-
-WHOLE_WORKLOADS_MINUTES = 10
-"""What valgrind takes for the workloads of an interpreter; with less, only pairs are counted."""
 
 
 class Part:
-    """A part of the page: its share of the time, and what measures it: (pythons, minutes, resume) -> status."""
+    """A part of the page: its share of the time, and what measures it: (builds, minutes, resume) -> what the page
+    must tell of it, "" when all is well."""
 
     def __init__(
-        self, name: str, share: float, measure: Callable[[list[str], float, bool], int]
+        self, name: str, share: float, measure: Callable[[list[Interpreter], float, bool], str]
     ) -> None:
         self.name, self.share, self.measure = name, share, measure
 
 
-def _compare(pythons: list[str], minutes: float, resume: bool) -> int:
-    interpreters = sorted((prepare(python) for python in pythons), key=lambda i: not i.optimized)
+def _compare(builds: list[Interpreter], minutes: float, resume: bool) -> str:
     compare.run(
-        interpreters,
+        builds,
         list(PROFILERS),
         list(WORKLOADS),
-        launches=6,
-        rounds=400,
+        launches=compare.MOST_LAUNCHES,
+        rounds=compare.ROUNDS,
         round_seconds=0.02,
         minutes=minutes,
-        cpus=range(os.cpu_count() or 1),
+        cpus=sorted(os.sched_getaffinity(0)),
         resume=resume,
     )
-    return 0
+    return ""
 
 
-def _missing(kind: str, pythons: list[str], resume: bool) -> list[str]:
-    if not resume:
-        return pythons
-    return [python for python in pythons if not results.exists(kind, prepare(python))]
+def _missing(kind: str, builds: list[Interpreter], resume: bool) -> list[Interpreter]:
+    return [each for each in builds if not (resume and results.exists(kind, each))]
 
 
-def _overheads(pythons: list[str], minutes: float, resume: bool) -> int:
-    wanted = _missing("overheads", pythons, resume)
+def _pythons(builds: list[Interpreter]) -> list[str]:
+    return ["--python", *(str(each.python) for each in builds)]
+
+
+def _status(status: int) -> str:
+    return f"exit status {status}" if status else ""
+
+
+def _overheads(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    wanted = _missing("overheads", builds, resume)
     seconds = max(5.0, min(60.0, 60 * minutes / max(1, len(wanted)) - 45))
-    arguments = ["--python", *wanted, "--app-seconds", f"{seconds:.0f}"]
-    return overheads.main(arguments) if wanted else 0
+    arguments = [*_pythons(wanted), "--app-seconds", f"{seconds:.0f}"]
+    return _status(overheads.main(arguments)) if wanted else ""
 
 
-def _growth(pythons: list[str], minutes: float, resume: bool) -> int:
-    wanted = _missing("growth", pythons, resume)
-    return growth.main(["--python", *wanted]) if wanted else 0
+def _growth(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    wanted = _missing("growth", builds, resume)
+    return _status(growth.main(_pythons(wanted))) if wanted else ""
 
 
-def _startup(pythons: list[str], minutes: float, resume: bool) -> int:
-    for python in _missing("startup", pythons, resume):
-        startup.run(prepare(python), minutes / len(pythons))
-    return 0
+def _startup(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    wanted = _missing("startup", builds, resume)
+    for interpreter in wanted:
+        startup.run(interpreter, minutes / len(wanted))
+    return ""
 
 
-def _instructions(pythons: list[str], minutes: float, resume: bool) -> int:
-    wanted = _missing("instructions", pythons, resume)
-    few = ["--pairs-only"] if minutes < WHOLE_WORKLOADS_MINUTES * len(wanted) else []
-    return instructions.main(["--python", *wanted, *few]) if wanted else 0
+def _trackers(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    for interpreter in _missing("trackers", builds, resume):
+        trackers.run(interpreter)
+    return ""
 
 
-def _accuracy(pythons: list[str], minutes: float, resume: bool) -> int:
-    for python in _missing("accuracy", pythons, resume):
-        accuracy.run(prepare(python))
-    return 0
+def _instructions(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    if counting.missing():
+        return counting.missing()
+    until, told = time.monotonic() + 60 * minutes, []
+    for number, interpreter in enumerate(builds):
+        left = max(0.0, until - time.monotonic()) / 60
+        told += instructions.run(
+            interpreter, minutes=left / (len(builds) - number), again=not resume
+        )
+    return "; ".join(told)
+
+
+def _accuracy(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    for interpreter in _missing("accuracy", builds, resume):
+        accuracy.run(interpreter)
+    return ""
 
 
 PARTS = {
     part.name: part
     for part in (
-        Part("compare", 0.60, _compare),
+        Part("compare", 0.56, _compare),
         Part("startup", 0.06, _startup),
         Part("overheads", 0.12, _overheads),
         Part("growth", 0.14, _growth),
+        Part("trackers", 0.04, _trackers),
         Part("accuracy", 0.04, _accuracy),
         Part("instructions", 0.04, _instructions),
     )
 }
 
 
-def run(parts: Sequence[str], pythons: list[str], minutes: float, resume: bool) -> int:
-    """Measure the parts and write the page; 1 if one failed."""
+def run(parts: Sequence[str], builds: list[Interpreter], minutes: float, resume: bool) -> int:
+    """Measure the parts and write the page; 1 if one failed or has something to tell."""
     end = time.monotonic() + 60 * minutes
     shares = sum(PARTS[name].share for name in parts)
     failed = 0
+    results.note("builds", absent_build(builds))
     for name in parts:
         part = PARTS[name]
         left = (end - time.monotonic()) / 60
@@ -121,11 +142,13 @@ def run(parts: Sequence[str], pythons: list[str], minutes: float, resume: bool) 
         shares -= part.share
         print(f"== {name}, {mine:.1f} of {left:.1f} minutes", file=sys.stderr, flush=True)
         try:
-            part.measure(pythons, mine, resume)
-            results.note(name, "")
+            told = part.measure(builds, mine, resume)
         except Exception as error:
             traceback.print_exc()
-            results.note(name, f"{type(error).__name__}: {str(error).strip().splitlines()[-1:]}")
+            told = f"{type(error).__name__}: {last_line(str(error).strip())}"
+        results.note(name, told)
+        if told:
+            print(f"== {name}: {told}", file=sys.stderr, flush=True)
             failed = 1
         report.main([])
     return failed
@@ -142,9 +165,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--resume", action="store_true", help="keep what is there")
     options = parser.parse_args(arguments)
-    interpreters: list[Interpreter] = [prepare(python) for python in options.python]
-    print(", ".join(each.label for each in interpreters), file=sys.stderr)
-    return run(options.parts, options.python, options.minutes, options.resume)
+    builds = prepare_all(options.python)
+    print(", ".join(each.label for each in builds), file=sys.stderr)
+    if absent_build(builds):
+        print(f"one kind of build only: {absent_build(builds)}", file=sys.stderr)
+    return run(options.parts, builds, options.minutes, options.resume)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main(profiler: str, workload: str, scratch: str, fixed_loops: int | None = N
         return
     from benchmarks.workloads import WORKLOADS
 
-    work = WORKLOADS[workload]()
+    work = PROFILERS[profiler].around(WORKLOADS[workload]())
     if fixed_loops is not None:
         for _ in range(2 + fixed_loops):
             work()

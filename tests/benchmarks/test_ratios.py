@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+
 import pytest
 from benchmarks.ratios import compare, geomean, geomean_of
 
@@ -24,3 +27,26 @@ def test_geometric_mean_over_workloads_with_its_error() -> None:
     half = compare([[0.5, 0.5], [0.5, 0.5]], none)
     assert geomean([4.0, 1.0]) == pytest.approx(2.0)
     assert geomean_of({"a": steady, "b": half}) == pytest.approx((1.0, 0.0))
+
+
+def test_the_error_is_that_of_launches_where_they_differ_more_than_rounds() -> None:
+    none = [[1.0] * 8, [1.0] * 8]
+    apart = compare([[1.0] * 8, [1.2] * 8], none)
+    assert apart
+    # the median's error from rounds alone (quartiles 1 and 1.2 of 16): 0.046; of two medians 0.2 apart: 0.1
+    assert apart.error == pytest.approx(0.1)
+
+
+def test_the_error_of_one_launch_is_that_of_its_rounds_and_of_one_round_unknown() -> None:
+    generator = random.Random(7)
+    none = [[1.0] * 400]
+    noisy = compare([[generator.gauss(1.1, 0.02) for _ in range(400)]], none)
+    assert noisy
+    # 1.2533 x 0.02 / 20 = 0.00125; quartiles of 400 are some 4 % off, four times that are allowed
+    assert noisy.error == pytest.approx(0.00125, rel=0.2)
+    assert noisy.above(noisy.median - 3 * noisy.error)
+    assert not noisy.above(noisy.median - noisy.error)
+    single = compare([[2.0]], [[1.0]])
+    assert single
+    assert math.isinf(single.error)
+    assert not single.above(1.0)
