@@ -244,7 +244,7 @@ def page() -> str:
             for name, why in document.get("failed", {}).items()
         ]
     if told:
-        parts += ["## Not measured, or not well\n", *told, ""]
+        parts += ["## Not measured, or not well\n", *told, "\n"]
     parts.append(conditions(every))
     return "\n".join(part for part in parts if part)
 
