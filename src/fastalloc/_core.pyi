@@ -66,6 +66,7 @@ class Part:
     duration_ns: int
     count: int
     bytes: int
+    own_bytes: int
     live_change_bytes: int
 
 @disjoint_base

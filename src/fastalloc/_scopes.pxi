@@ -7,8 +7,8 @@ cdef object _scope_variable = PyContextVar_New("fastalloc_scope", <PyObject *>No
 
 
 cdef class Part:
-    """What the phases of one name in a request came to, nested ones included."""
-    cdef readonly uint64_t entered, duration_ns, count, bytes
+    """What the phases of one name in a request came to, nested ones included; own_bytes: without these."""
+    cdef readonly uint64_t entered, duration_ns, count, bytes, own_bytes
     cdef readonly int64_t live_change_bytes
 
 
@@ -84,6 +84,7 @@ cdef class Scope:
         part.duration_ns += totals.duration_ns
         part.count += totals.count
         part.bytes += totals.bytes
+        part.own_bytes += totals.own_bytes
         part.live_change_bytes += totals.live_change_bytes
         return 0
 
@@ -148,7 +149,8 @@ cdef class Span(Scope):
         return self.parts
 
     def rename(self, name):
-        """Give the span its final name (a route known only later). Costs about 1 us."""
+        """Give the span its final name (a route known only later). What it has counted so far, and its
+        phases, goes along; records of phases that have ended keep the name. Costs about 1 us."""
         cdef Py_ssize_t size = 0
         cdef const char *text
         self.name = name if type(name) is str else str(name)

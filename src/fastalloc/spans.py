@@ -129,6 +129,9 @@ def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
                         else:
                             scope.resume()
                             step = steps.asend(sent)
+                except BaseException as error:
+                    hide_frames(error)
+                    raise
                 finally:
                     await steps.aclose()
 
@@ -143,6 +146,9 @@ def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
                         item = step(argument)
                     except StopIteration as stop:
                         return stop.value
+                    except BaseException as error:
+                        hide_frames(error)
+                        raise
                     scope.suspend()
                     try:
                         argument = yield item
@@ -158,14 +164,22 @@ def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
     elif inspect.iscoroutinefunction(function):
 
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with make():
-                return await function(*args, **kwargs)
+            try:
+                with make():
+                    return await function(*args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
     else:
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with make():
-                return function(*args, **kwargs)
+            try:
+                with make():
+                    return function(*args, **kwargs)
+            except BaseException as error:
+                hide_frames(error)
+                raise
 
     return functools.wraps(function)(wrapper)  # type: ignore[return-value]
 
@@ -253,11 +267,35 @@ def _calls_as_steps(original: Any, before: int) -> Any:
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if len(args) <= before:  # a callback by keyword, or a mistake
             return original(self, *args, **kwargs)
-        return original(self, *args[:before], _core.run_step, *args[before:], **kwargs)
+        callback = _Step(args[before])
+        return original(self, *args[:before], callback, *args[before + 1 :], **kwargs)
 
     method.fastalloc_wrapped = True  # type: ignore[attr-defined]
     method.__name__, method.__doc__ = original.__name__, original.__doc__
     return method
+
+
+class _Step:
+    """A callback, counted for the scope of the context it runs in. What the loop says of it in the log is
+    said of the program's own."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        try:
+            return _core.run_step(self._function, *args)
+        except BaseException as error:
+            hide_frames(error)
+            raise
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._function, name)
+
+    def __repr__(self) -> str:
+        return repr(self._function)
 
 
 def _watch_executors(thread: Any) -> None:

@@ -213,7 +213,9 @@ fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes,
                       const char *attributes, size_t attributes_bytes);
 fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes,
                        int quiet); /* quiet: counted under its label, but without a record at its end */
-void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes); /* spans only */
+/* Of a span; what it and its phases have counted so far goes along. Cost grows with the scopes that are open
+ * in the process: 1 us, 0.1 ms for 10,000. */
+void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes);
 void fa_scope_close(fa_scope scope);
 void fa_scope_release(fa_scope scope);
 uint64_t fa_scope_span_id(fa_scope scope);
@@ -226,6 +228,7 @@ struct fa_scope_totals {
     uint64_t duration_ns; /* until now */
     uint64_t count;       /* exact, with what is closed inside it; of an open span: with its open phases too */
     uint64_t bytes;
+    uint64_t own_bytes; /* without what is closed inside it */
     int64_t live_change_bytes; /* of the process's live heap since the scope was opened, estimated */
     uint64_t held_bytes;       /* spans: what its own samples hold now, estimated */
     uint64_t peak_bytes;       /* spans: the most that they ever held at once */

@@ -98,7 +98,12 @@ void scopes_child(void)
     for (uint32_t i = aside_used; i < scopes_used; i++) scopes[i].generation = 0;
     first_free = aside_first_free;
     scopes_used = aside_used;
-    for (uint32_t i = 0; i < scopes_used; i++) scopes[i].count = scopes[i].bytes = 0;
+    for (uint32_t i = 0; i < scopes_used; i++) {
+        struct scope *scope = &scopes[i];
+        scope->count = scope->bytes = scope->own_count = scope->own_bytes = 0;
+        scope->entered = 0;
+        memset(scope->phases, 0, sizeof scope->phases);
+    }
     for (uint32_t i = 0; i < REGION(FA_PHASES).used; i++)
         fa.phases[i].count = fa.phases[i].bytes = fa.phases[i].entered = 0;
     for (uint32_t i = 0; i < REGION(FA_SPANS).used; i++) fa.spans[i].count = fa.spans[i].bytes = 0;
@@ -122,6 +127,8 @@ void scope_flush(struct fa_thread *slot)
     if (scope) {
         scope->count += count;
         scope->bytes += bytes;
+        scope->own_count += count;
+        scope->own_bytes += bytes;
     }
 }
 
@@ -152,6 +159,64 @@ void scope_catch_up(struct fa_thread *slot, fa_scope scope)
     }
     scope_enter(slot, scope);
 }
+
+/* --- names ------------------------------------------------------------------------------ */
+
+static void move_counts(uint32_t from, uint32_t to, uint32_t entered, uint64_t count, uint64_t bytes)
+{
+    struct fa_phase *before = &fa.phases[from], *after = &fa.phases[to];
+    before->entered -= entered;
+    before->count -= count;
+    before->bytes -= bytes;
+    after->entered += entered;
+    after->count += count;
+    after->bytes += bytes;
+}
+
+void scope_rename_span(struct scope *span, uint32_t name)
+{
+    uint32_t index = span->span;
+    for (uint32_t i = 1; i < REGION(FA_THREADS).used; i++)
+        if (fa.threads[i].span == index && fa.threads[i].start_ns) scope_flush(&fa.threads[i]);
+    fa.spans[index].name = name;
+    span->name = name;
+    for (uint32_t i = 1; i < scopes_used; i++) {
+        struct scope *scope = &scopes[i];
+        if (scope->span != index || scope->generation != fa.generation || scope->closed) continue;
+        uint32_t label = phase_label_of(name, scope->name);
+        move_counts(scope->phase, label, scope->entered, scope->own_count, scope->own_bytes);
+        scope->phase = label;
+    }
+    for (unsigned i = 0; i < SCOPE_LABELS && span->phases[i].label; i++) {
+        struct closed_phases *closed = &span->phases[i];
+        uint32_t label = phase_label_of(name, fa.phases[closed->label].name);
+        move_counts(closed->label, label, closed->entered, closed->count, closed->bytes);
+        closed->label = label;
+    }
+    for (uint32_t i = 1; i < REGION(FA_THREADS).used; i++) {
+        struct fa_thread *slot = &fa.threads[i];
+        const struct scope *scope = slot->span == index && slot->start_ns ? scope_get(slot->scope) : NULL;
+        if (scope) slot->phase = scope->phase;
+    }
+}
+
+void scope_keep_closed(const struct scope *phase)
+{
+    struct scope *span = scope_get(phase->parent);
+    while (span && !span->is_span && span->parent) span = scope_get(span->parent);
+    if (!phase->phase || !span || !span->is_span || span->span != phase->span) return;
+    for (unsigned i = 0; i < SCOPE_LABELS; i++) {
+        struct closed_phases *closed = &span->phases[i];
+        if (closed->label && closed->label != phase->phase) continue;
+        closed->label = phase->phase;
+        closed->entered += phase->entered;
+        closed->count += phase->own_count;
+        closed->bytes += phase->own_bytes;
+        return;
+    }
+}
+
+/* --- switches --------------------------------------------------------------------------- */
 
 /* The thread's scope as watched switches have it. */
 static fa_scope watched_scope(const struct fa_thread *slot)

@@ -22,6 +22,8 @@
  *
  *        loop's context | task's context entered | step ... | task's context left | loop's context
  *                       |          gap           ^ task_enter  task_leave ^  gap  |
+ *  5. A span that is renamed takes its counts along, from the labels of its old name to those of the new
+ *     one: its own, those of its open phases, and of closed ones those of `SCOPE_LABELS` labels.
  */
 #ifndef FA_SCOPES_H
 #define FA_SCOPES_H
@@ -29,9 +31,21 @@
 #include "fastalloc.h"
 #include "recorder.h"
 
+#define SCOPE_LABELS 6 /* an integration's phases before the route is known: one or two */
+
+/* What the closed phases of one label of a span have counted. */
+struct closed_phases {
+    uint32_t label; /* 0: unused */
+    uint32_t entered;
+    uint64_t count;
+    uint64_t bytes;
+};
+
 struct scope {
     uint64_t count; /* own, with those of scopes closed inside it */
     uint64_t bytes;
+    uint64_t own_count; /* without those */
+    uint64_t own_bytes;
     uint64_t start_ns;
     uint64_t start_live_bytes;
     uint64_t span_id;
@@ -46,6 +60,8 @@ struct scope {
     uint8_t is_span;
     uint8_t is_quiet; /* leaves no record */
     uint8_t closed;
+    uint8_t entered; /* in its label, by this process: not after a fork */
+    struct closed_phases phases[SCOPE_LABELS]; /* of a span */
 };
 
 int scopes_prepare(void); /* private table; 0 on success */
@@ -71,6 +87,9 @@ static inline uint64_t scope_interval(const struct fa_thread *slot)
 void scope_flush(struct fa_thread *slot);
 void scope_enter(struct fa_thread *slot, fa_scope to); /* flush and go */
 void scope_catch_up(struct fa_thread *slot, fa_scope scope);
+/* An open span's name, with all that it has counted so far. Looks at all entries in use. */
+void scope_rename_span(struct scope *span, uint32_t name);
+void scope_keep_closed(const struct scope *phase); /* so that a later name gets its counts, too */
 /* spans.c */
 void spans_reset(void);
 void span_check_unused(uint32_t span); /* frees the entry if nothing needs it */

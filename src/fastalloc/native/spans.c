@@ -90,6 +90,7 @@ fa_scope fa_span_open(fa_scope parent, const char *name, size_t name_bytes, cons
         made->name = span->name;
         made->is_span = 1;
         made->phase = phase_label_of(span->name, span->name); /* the span outside its named phases */
+        made->entered = 1;
         fa.phases[made->phase].entered++;
     } else {
         scope_give_back(scope);
@@ -111,6 +112,7 @@ fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes, int
         made->name = name_intern(name, name_bytes);
         made->is_quiet = quiet != 0;
         made->phase = phase_label_of(made->span ? fa.spans[made->span].name : 0, made->name);
+        made->entered = 1;
         fa.phases[made->phase].entered++;
         if (made->span) fa.spans[made->span].pins++;
     } else {
@@ -126,15 +128,7 @@ void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes)
     fa_lock();
     struct scope *renamed = scope_get(scope);
     uint32_t string = renamed && renamed->is_span && !renamed->closed ? name_intern(name, name_bytes) : 0;
-    if (string) {
-        /* What was counted so far stays with the label it was counted for. */
-        struct fa_thread *slot = fa_tls.slot;
-        fa.spans[renamed->span].name = string;
-        renamed->name = string;
-        renamed->phase = phase_label_of(string, string);
-        fa.phases[renamed->phase].entered++;
-        if (slot != &fa_nobody && slot->scope == scope) scope_enter(slot, scope);
-    }
+    if (string && string != renamed->name) scope_rename_span(renamed, string);
     fa_unlock();
 }
 
@@ -170,6 +164,7 @@ void fa_scope_close(fa_scope scope)
         if (!closing->is_quiet) record_write(&record);
         struct scope *parent = closing->parent ? scope_get(closing->parent) : NULL;
         if (parent) {
+            if (!closing->is_span) scope_keep_closed(closing);
             parent->count += closing->count;
             parent->bytes += closing->bytes;
         }
@@ -227,6 +222,7 @@ int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals)
         totals->duration_ns = fa_now_ns() - entry->start_ns;
         totals->count = entry->count;
         totals->bytes = entry->bytes;
+        totals->own_bytes = entry->own_bytes;
         totals->live_change_bytes = (int64_t)(fa.header->live_bytes - entry->start_live_bytes);
         if (entry->is_span) {
             const struct fa_span *span = &fa.spans[entry->span];
