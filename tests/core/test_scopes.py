@@ -131,25 +131,6 @@ Service.of_class()
     assert phases(snapshot)["outer", "step"] == 3
 
 
-def test_renaming_moves_what_follows_and_the_record(programs: Programs) -> None:
-    snapshot = run(
-        programs,
-        """
-with span("unrouted") as current:
-    blocks(1)
-    current.rename("GET /orders/{id}/")
-    blocks(2)
-    with phase("query"): blocks(4)
-current.rename("too late")
-""",
-    )
-    assert records(snapshot) == {"GET /orders/{id}/": [7]}
-    got = phases(snapshot)
-    assert got["unrouted", "unrouted"] == 1
-    assert got["GET /orders/{id}/", "GET /orders/{id}/"] == 2
-    assert got["GET /orders/{id}/", "query"] == 4
-
-
 def test_attributes_are_cut_at_127_bytes_between_characters(programs: Programs) -> None:
     snapshot = run(
         programs,

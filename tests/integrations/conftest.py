@@ -42,7 +42,7 @@ def scopes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was entered (+) and left (-), in order."""
     log: list[str] = []
 
-    def begin(name, *, kind="http", token=None, route_of=None):
+    def begin(name, *, kind="http", token=None, named=True, route_of=None):
         return Request(log, name, kind)
 
     @contextmanager

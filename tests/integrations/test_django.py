@@ -40,7 +40,8 @@ def test_spans_are_named_by_route(calls) -> None:
 
 
 def test_view_render_and_stream_are_phases(calls) -> None:
-    assert [phase for phase in calls["phases"] if not phase.endswith(" middleware")] == [
+    before_and_after = (" middleware", " tear-down")
+    assert [phase for phase in calls["phases"] if not phase.endswith(before_and_after)] == [
         "GET /fails/ view",
         "GET /file/ view",
         "GET /plain/<int:number>/ view",

@@ -222,7 +222,9 @@ answer(spans=[str(r["name"]) for r in records if r["kind"] == "span"],
 """,
     ).answer
     assert answer["spans"] == ["GET /page/", "GET /orders/<int:number>/"]
-    assert answer["phases"] == ["app", "middleware", "view", "render", "stream"]
+    assert answer["phases"] == [
+        *("app", "middleware", "view", "render", "middleware", "stream", "tear-down"),
+    ]
 
 
 def test_an_error_page_shows_the_programs_frames_alone(programs: Programs) -> None:

@@ -18,7 +18,7 @@ from tests.core.inside import *
 def blocks(count): library.churn(RAW, 1_000_000, count)
 def start(**options): fastalloc.start(**{"request_percent": 0, "seed": 7, **options})
 def request(name="GET /orders/<int:id>/", hold=0, **more):
-    r = requests.begin("GET (no route)")
+    r = requests.begin("GET (no route)", named=False)
     r.rename(name)
     r.enter("view")
     blocks(2)
@@ -44,7 +44,7 @@ def test_a_request_leaves_a_line_with_its_phases_and_digests(programs: Programs)
         + """
 start()
 requests.observe("test", None, lambda r: r.digest("queries", {"count": 3}))
-r = requests.begin("GET (no route)")
+r = requests.begin("GET (no route)", named=False)
 r.rename("GET /orders/<int:id>/")
 r.enter("view")
 blocks(2)
@@ -181,7 +181,7 @@ def test_a_digest_that_is_too_long_is_left_out(programs: Programs) -> None:
         PRELUDE
         + """
 start()
-r = requests.begin("GET (no route)")
+r = requests.begin("GET (no route)", named=False)
 r.rename("GET /a")
 r.digest("long", {"rows": ["x" * 100] * 1000})
 r.digest("odd", {"object": object()})

@@ -192,14 +192,29 @@ def test_each_route_is_looked_at_once_a_minute_at_least(programs: Programs) -> N
 start()
 reasons = []
 for n in range(6):
-    request = requests.begin("GET (no route)")
+    request = requests.begin("GET (no route)", named=False)
     request.rename(f"GET /{n % 2}")
     reasons.append(request.chosen)
     request.end()
-answer(reasons=reasons)
+known = []
+for n in range(4):                                          # the name is known from the begin
+    request = requests.begin(f"job {n % 2}", kind="job")
+    known.append(request.chosen)
+    request.rename(f"job {n % 2}")
+    request.end()
+same = []
+for n in range(2):                                          # a route that turns out as it was called
+    request = requests.begin("GET /same", named=False)
+    same.append(request.chosen)
+    request.rename("GET /same")
+    same.append(request.chosen)
+    request.end()
+answer(reasons=reasons, known=known, same=same)
 """,
     ).answer
     assert answer["reasons"] == ["route", "route", "", "", "", ""]
+    assert answer["known"] == ["route", "route", "", ""]
+    assert answer["same"] == ["", "route", "", ""]
 
 
 def test_a_route_known_only_inside_is_asked_for_when_a_tracker_asks(programs: Programs) -> None:
@@ -211,7 +226,7 @@ route = None
 seen = []
 for n in range(2):
     route = None
-    request = requests.begin("GET /a", route_of=lambda: route)
+    request = requests.begin("GET (no route)", named=False, route_of=lambda: route)
     seen.append(request.detailed)
     route = "GET /{a}"
     seen += [request.detailed, request.name]
@@ -227,10 +242,9 @@ def test_a_request_that_grows_large_is_looked_at_from_there(programs: Programs) 
         programs,
         """
 start()
-requests.begin("GET (no route)").end()
 seen = []
 for n in range(2):
-    request = requests.begin("GET /a")
+    request = requests.begin("GET /a", named=False)
     seen.append(request.detailed)
     held = Blocks(40).allocate(1_000_000)
     seen += [request.detailed, request.chosen]
@@ -270,7 +284,7 @@ told = []
 requests.observe("one", lambda r: told.append(["began", r.name]), lambda r: told.append(["ended", r.name]))
 requests.observe("two", lambda r: 1 / 0, lambda r: 1 / 0)
 for name in ("GET /a", "GET /b"):
-    request = requests.begin("GET (no route)")
+    request = requests.begin("GET (no route)", named=False)
     if name == "GET /a": request.rename(name)
     request.end(); request.end()
 failures = {b["layer"]: b["failures"] for b in fastalloc.status().breakers}
@@ -332,7 +346,7 @@ def test_a_forced_request_is_recorded_closely_and_no_other(programs: Programs) -
 token = tokens.make(SECRET, "/orders/{id}/")
 found, kept = [], []
 async def request(name, token):
-    r = requests.begin("GET (no route)", token=token)
+    r = requests.begin("GET (no route)", token=token, named=False)
     r.enter("middleware")
     r.rename(name)
     r.enter("view")

@@ -20,7 +20,7 @@ import fastalloc
 from fastalloc import profiler, requests
 from fastalloc.tracebacks import hide_frames
 
-from ._names import Names, method_name, route_of_path
+from ._names import NO_ROUTE, Names, method_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -41,9 +41,9 @@ TOKEN_HEADER = b"x-force-memory-profile"
 class ASGIMiddleware:
     """Wraps an ASGI application so that each of its requests is a span.
 
-    `name` gives a request's name from its scope. Without it the name is "METHOD route", the
-    route being the framework's own where it leaves one in the scope (FastAPI, Starlette), or the
-    path with its values taken out.
+    `name` gives a request's name from its scope, before the application is called. Without it the name is
+    "METHOD route" once the application's router has left its route in the scope (FastAPI, Starlette); else,
+    and until then, "METHOD (no route)".
     """
 
     def __init__(self, app: Application, *, name: Callable[[Scope], str] | None = None) -> None:
@@ -65,23 +65,16 @@ class ASGIMiddleware:
             self._serving = True
             profiler.serving()
         named = self._given_name(scope)
-        root = str(scope.get("root_path", ""))
-
-        def name_of_route() -> str | None:
-            try:
-                route = self._route(scope, root)
-            except Exception:  # whatever is in there, it is not worth a request
-                return None
-            return self._names.bounded(f"{_method(scope)} {route}") if route else None
-
+        name_of_route = None if self._name is not None and named else self._follow(scope)
         request = requests.begin(
-            named or self._names.bounded(_name_of_path(scope)),
+            named or f"{_method(scope)} {NO_ROUTE}",
             kind=scope["type"],
             token=_token(scope) if profiler.option("token_secret") else None,
-            route_of=None if named else name_of_route,
+            named=named is not None,
+            route_of=name_of_route,
         )
         request.enter("app")
-        sending = _Sending(request, send, None if named else name_of_route)
+        sending = _Sending(request, send, name_of_route)
         try:
             await self._app(scope, receive, sending)
         except BaseException as error:
@@ -92,16 +85,37 @@ class ASGIMiddleware:
         sending.end()
         request.end()
 
-    def _route(self, scope: Scope, root: str) -> str | None:
+    def _route_ahead(self, scope: Scope) -> str | None:
+        """The route that the application will take; None where that cannot be told."""
+        return None
+
+    def _route_taken(self, scope: Scope, path: str, root: str) -> str | None:
+        """The route that the application has taken; None while that cannot be told. path, root: the
+        scope's, when the request began."""
         return route_left_behind(scope, root)
 
     def _given_name(self, scope: Scope) -> str | None:
-        if self._name is None:
-            return None
         try:
-            return self._names.bounded(self._name(scope))
+            if self._name is not None:
+                return self._names.bounded(self._name(scope))
+            return self._bounded(scope, self._route_ahead(scope))
         except Exception:  # a name is not worth a request
             return None
+
+    def _bounded(self, scope: Scope, route: str | None) -> str | None:
+        return self._names.bounded(f"{_method(scope)} {route}") if route else None
+
+    def _follow(self, scope: Scope) -> Callable[[], str | None]:
+        """What tells the name once the application has taken its route."""
+        path, root = str(scope.get("path", "")), str(scope.get("root_path", ""))
+
+        def name_of_route() -> str | None:
+            try:
+                return self._bounded(scope, self._route_taken(scope, path, root))
+            except Exception:  # whatever is in there, it is not worth a request
+                return None
+
+        return name_of_route
 
 
 def _watching_lifespan(send: Send) -> Send:
@@ -211,48 +225,14 @@ def _method(scope: Scope) -> str:
     return method_name(str(scope.get("method", "WEBSOCKET")))
 
 
-def _name_of_path(scope: Scope) -> str:
-    return f"{_method(scope)} {route_of_path(str(scope.get('path', '/')))}"
-
-
 def route_left_behind(scope: Scope, root: str) -> str | None:
     """The route template, where the framework's router has put it into the scope on its way.
 
-    `root` is the scope's root_path before the call: what a router has added to it since is where
-    the application that knows the route is mounted.
+    `root` is the scope's root_path before the call. Below a mount (which has lengthened it) the template
+    is the mounted application's own: "(mount)/items/{item}"; the path up to there may hold values.
     """
-    names = _names_of(scope.get("path_params"))
-    route = scope.get("route")
-    template = getattr(route, "path", None)
-    if isinstance(template, str):
-        mounted = str(scope.get("root_path", "")).removeprefix(root)
-        if hasattr(
-            route, "routes"
-        ):  # a mount, whose own path is in root_path; what is below is unknown
-            below = str(scope.get("path", "")).removeprefix(f"{root}{mounted}")
-            return _template(mounted, names) + route_of_path(below)
-        return _template(mounted, names) + template
-    if not names:
+    template = getattr(scope.get("route"), "path", None)
+    if not isinstance(template, str):
         return None
-    path = str(scope.get("path", "/"))
-    if names.keys() - set(path.split("/")):  # a parameter that spans segments, or was converted
-        return None
-    return _template(path, names)
-
-
-def template_of(path: str, parameters: object) -> str:
-    """`path` with the names of the router's `parameters` in place of their values."""
-    return _template(path, _names_of(parameters))
-
-
-def _names_of(parameters: object) -> dict[str, str]:
-    if not isinstance(parameters, dict):
-        return {}
-    return {str(value): str(name) for name, value in parameters.items()}
-
-
-def _template(path: str, names: dict[str, str]) -> str:
-    """`path` with the parameters' names in place of their values."""
-    return "/".join(
-        f"{{{names[part]}}}" if part in names else route_of_path(part) for part in path.split("/")
-    )
+    is_mounted = "app_root_path" in scope and scope.get("root_path", "") != root
+    return f"(mount){template}" if is_mounted else template

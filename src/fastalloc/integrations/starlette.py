@@ -6,21 +6,25 @@ or around the whole application, so that all of the middleware counts too:
 
     application = fastalloc.integrations.starlette.Middleware(app)
 
-A request is a span named by its route as the application spells it, mounts included; what no route
-matches is "GET (no route)". Phases: "app", "stream", "background", see asgi.py.
+A request is a span named by its route as the application spells it, mounts included, from its begin: the
+routes are asked before the application is. What no route matches is "GET (no route)". Phases: "app",
+"stream", "background", see asgi.py.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from starlette.routing import Mount
-
 from ._names import NO_ROUTE
-from .asgi import ASGIMiddleware, template_of
+from ._route_table import RouteTable, below_root, table_of
+from .asgi import ASGIMiddleware, route_left_behind
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
+
+    from .asgi import Application
+
+    Scope = MutableMapping[str, Any]
 
 __all__ = ["Middleware"]
 
@@ -28,15 +32,28 @@ __all__ = ["Middleware"]
 class Middleware(ASGIMiddleware):
     """Wraps a Starlette or FastAPI application; its arguments are those of ASGIMiddleware."""
 
-    def _route(self, scope: MutableMapping[str, Any], root: str) -> str | None:
-        route = scope.get("route")
-        if route is None:
-            if "router" in scope and "endpoint" not in scope:
-                return NO_ROUTE
-            return super()._route(scope, root)  # Starlette before 1.0 tells parameters only
-        mounted = template_of(
-            str(scope.get("root_path", "")).removeprefix(root), scope.get("path_params")
-        )
-        if isinstance(route, Mount):  # of something that is no router: all below it is one
-            return f"{mounted}/{{path}}"
-        return mounted + str(getattr(route, "path", ""))
+    def __init__(self, app: Application, *, name: Callable[[Scope], str] | None = None) -> None:
+        super().__init__(app, name=name)
+        self._table: RouteTable | None = None
+        self._root = ""
+        self._looked = False
+
+    def _route_ahead(self, scope: Scope) -> str | None:
+        if not self._looked:  # by now the application has all of its routes
+            self._looked = True
+            found = table_of(self._app)
+            if found is not None:
+                self._table, self._root = found
+        if self._table is None:
+            return None
+        root = self._root or str(scope.get("root_path", ""))
+        return self._table.find(scope, below_root(str(scope["path"]), root))
+
+    def _route_taken(self, scope: Scope, path: str, root: str) -> str | None:
+        if "router" not in scope:  # it has not come there
+            return None
+        if self._table is None:  # a middleware hides the application's routes
+            return route_left_behind(scope, root) or NO_ROUTE
+        if scope.get("path") == path:  # nothing new
+            return None
+        return self._route_ahead({**scope, "root_path": root}) or NO_ROUTE

@@ -4,7 +4,7 @@
 
 Any framework, any server. The span covers the whole response: it ends when the server calls
 close() on it, as PEP 3333 says it must. In it, the phase "app" is the call of the application,
-the phase "stream" the sending of the body.
+the phase "stream" the sending of the body, the phase "tear-down" what the application does in close().
 
 What the server sees of the response stays what it was: its length where it has one, its
 iterator itself (so no frame of ours per chunk), and a `wsgi.file_wrapper` object as the very
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastalloc import profiler, requests
 from fastalloc.tracebacks import hide_frames
 
-from ._names import Names, method_name, route_of_path
+from ._names import NO_ROUTE, Names, method_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,9 +36,9 @@ __all__ = ["WSGIMiddleware"]
 class WSGIMiddleware:
     """Wraps a WSGI application so that each of its requests is a span.
 
-    `name` gives a request's name from its environ. Without it the name is "METHOD route", the
-    route being the framework's own where it leaves one in the environ (Flask, Bottle), or the
-    path with its values taken out.
+    `name` gives a request's name from its environ, before the application is called. Without it the
+    name is "METHOD route" from where the response starts, the route being the framework's own where it
+    leaves one in the environ (Flask, Bottle); else, and until then, "METHOD (no route)".
     """
 
     def __init__(self, app: Application, *, name: Callable[[Environ], str] | None = None) -> None:
@@ -54,7 +54,8 @@ class WSGIMiddleware:
             profiler.serving()
         named = self._given_name(environ)
         request = requests.begin(
-            named or self._names.bounded(_name_of_path(environ)),
+            named or f"{_method(environ)} {NO_ROUTE}",
+            named=named is not None,
             token=environ.get("HTTP_X_FORCE_MEMORY_PROFILE"),
         )
         request.enter("app")
@@ -82,8 +83,8 @@ class WSGIMiddleware:
 
         def start_response_noted(*arguments: Any, **keywords: Any) -> Any:
             request.status = _status(arguments, keywords)
-            route = None if named else _route_left_behind(environ)
-            if route:
+            if named is None:
+                route = _route_left_behind(environ) or NO_ROUTE
                 request.rename(self._names.bounded(f"{_method(environ)} {route}"))
             try:
                 return start_response(*arguments, **keywords)
@@ -96,11 +97,6 @@ class WSGIMiddleware:
 
 def _method(environ: Environ) -> str:
     return method_name(str(environ.get("REQUEST_METHOD", "")))
-
-
-def _name_of_path(environ: Environ) -> str:
-    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    return f"{_method(environ)} {route_of_path(path or '/')}"
 
 
 def _status(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> int:
@@ -141,6 +137,8 @@ class _Body:
         close = getattr(self._body, "close", None)
         try:
             if close is not None:
+                if self._request is not None:
+                    self._request.enter("tear-down")
                 close()
         except BaseException as error:
             self._end(error)

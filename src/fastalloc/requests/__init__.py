@@ -1,6 +1,6 @@
 """Requests: the spans that a framework's integration opens, one per unit of work.
 
-    request = requests.begin("GET (no route)", kind="http")
+    request = requests.begin("GET (no route)", kind="http", named=False)
     request.enter("view")                      # a phase; the one before is left
     request.rename("GET /orders/{id}/")        # once the route is known
     request.status = 200

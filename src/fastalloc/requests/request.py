@@ -43,6 +43,7 @@ class Request(spans.span):
     __slots__ = (
         *(
             "_forced_route",
+            "_named",
             "_phase",
             "_recorded",
             "_route_of",
@@ -64,6 +65,7 @@ class Request(spans.span):
     digests: dict[str, dict[str, Any]]
     _phase: spans.phase | None
     _forced_route: str
+    _named: bool
     _route_of: Callable[[], str | None] | None
     _recorded: bool
 
@@ -88,7 +90,7 @@ class Request(spans.span):
         detail, with a checkpoint."""
         self.leave()
         if self._recorded and not self.ended:
-            if self.chosen:
+            if self.detailed:
                 spans.checkpoint(name)
             self._phase = spans.phase(name)
             self._phase.__enter__()
@@ -100,12 +102,16 @@ class Request(spans.span):
             left.__exit__(None, None, None)
 
     def rename(self, name: object) -> None:
-        """Give the request its final name, the route being known now."""
+        """Give the request its final name, the route being known now. Whether to look at one of this
+        route is decided here, for each name once."""
         self._route_of = None
+        known, self._named = self._named, True
         if name != self.name:
             super().rename(name)
-            if self._recorded and not self.chosen:
-                _choosing.call(self._choose_for_route)
+        elif known:
+            return
+        if self._recorded and not self.chosen:
+            _choosing.call(self._choose_for_route)
 
     def digest(self, name: str, content: dict[str, Any]) -> None:
         """Keep what a tracker has found, for the log. One per name: the last. JSON-able, numbers and
@@ -241,13 +247,14 @@ def begin(
     *,
     kind: str = "http",
     token: str | None = None,
+    named: bool = True,
     route_of: Callable[[], str | None] | None = None,
 ) -> Request:
     """Begin a request and enter its span. Never raises; nothing is recorded while recording is off.
 
-    name: what it is called until `rename`, a template and never a raw path. route_of: gives the name
-    once the framework knows the route, None before: asked when a tracker wants to know whether to
-    look. token: the header that may force a closer look. Costs about 1 us.
+    name: a template and never a raw path. named: whether that is its name; else it is called so until
+    `rename`, and not chosen for it. route_of: gives the name once the framework knows the route, None
+    before: asked when a tracker wants to know whether to look. token: the header that may force a closer look. Costs about 1 us.
     """
     if not _prepared:
         prepare()
@@ -261,6 +268,7 @@ def begin(
     request.digests = {}
     request._phase = None
     request._forced_route = ""
+    request._named = named
     request._route_of = route_of
     request._recorded = _core is not None and _core.is_active()
     if not request._recorded:
@@ -284,6 +292,8 @@ def _choose_at_begin(request: Request, token: str | None) -> None:
         request._choose("mode")
     elif mode == "light" and choice().by_lot(profiler.option("request_percent")):
         request._choose("lot")
+    elif request._named:
+        request._choose_for_route()
 
 
 def current() -> Request | None:

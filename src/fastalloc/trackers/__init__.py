@@ -8,8 +8,9 @@
     caches          growth of module-level containers and lru_caches
 
 They look at requests in detail only (`Request.detailed`). For each of these they leave a digest with
-the request, and for all of them a part of each dump. A framework is hooked into when the first such
-request finds it imported. Each tracker has a breaker of its own, `Breaker("tracker <name>")`.
+the request, and for all of them a part of each dump. A framework that is imported by then is hooked into
+by `install`, before the first request, since it is the hooks that find out which request grows; any other
+when the next such request finds it imported. Each tracker has a breaker of its own, `Breaker("tracker <name>")`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def install(names: str = "all") -> None:
                 tracker.start()
     if _wanted:
         requests.observe("trackers", _began, _ended)
+        _hooks.call(hook_frameworks)
         os.register_at_fork(after_in_child=_reset)
 
 

@@ -27,4 +27,9 @@ def app(environ, start_response):
     return [str(os.getpid()).encode()]
 
 
-application = WSGIMiddleware(app)
+def name(environ):
+    path = environ["PATH_INFO"]
+    return f"GET {'/orders/{id}/' if path.startswith('/orders/') else path}"
+
+
+application = WSGIMiddleware(app, name=name)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import register
 
-import fastalloc
 from fastalloc.trackers import admin
 
 from . import options
@@ -23,18 +20,8 @@ class FastallocConfig(AppConfig):  # type: ignore[misc]  # Django has no types
     verbose_name = "fastalloc"
 
     def ready(self) -> None:
-        """Hand FASTALLOC on as options, and start where it names a mode and nothing runs yet.
-
-        A wrong option is not worth the service: the check fastalloc.W001 says what is wrong, and
-        nothing of FASTALLOC is used.
-        """
+        """Hand FASTALLOC on as options. What is wrong there, the check fastalloc.W001 says."""
         register(check_settings)
-        given = options.of_recorder(settings)
-        try:
-            fastalloc.configure(given)
-            if "mode" in given and not fastalloc.status().active:
-                fastalloc.start()
-        except fastalloc.ConfigError as error:
-            warnings.warn(f"FASTALLOC in settings is not used: {error}", stacklevel=1)
+        options.hand_on(settings)
         if apps.is_installed("django.contrib.admin"):
             admin.breaker.call(admin.watch_boot)
