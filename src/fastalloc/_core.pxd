@@ -149,7 +149,6 @@ cdef extern from "fastalloc.h":
         uint64_t duration_ns
         uint64_t count
         uint64_t bytes
-        uint64_t own_bytes
         int64_t live_change_bytes
         uint64_t held_bytes
         uint64_t peak_bytes

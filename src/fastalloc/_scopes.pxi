@@ -7,7 +7,8 @@ cdef object _scope_variable = PyContextVar_New("fastalloc_scope", <PyObject *>No
 
 
 cdef class Part:
-    """What the phases of one name in a request came to, nested ones included; own_bytes: without these."""
+    """What the phases of one name in a request came to, nested ones included. own_bytes: without nested
+    ones that have a part of their own."""
     cdef readonly uint64_t entered, duration_ns, count, bytes, own_bytes
     cdef readonly int64_t live_change_bytes
 
@@ -17,6 +18,7 @@ cdef class Scope:
     cdef fa_scope scope  # 0: not open, or nothing is recorded
     cdef readonly Scope request  # the span that `parts` belongs to: itself, one around it, or None
     cdef dict parts  # of a request: Part by name
+    cdef uint64_t parts_bytes  # of what has closed inside it and become a part
     cdef int depth
     cdef readonly str name
     cdef Scope outer
@@ -63,15 +65,16 @@ cdef class Scope:
             if get_value(_scope_variable) is self:
                 PyContextVar_Set(_scope_variable, self.outer)
         self.token = None
+        cdef Scope outer = self.outer
         self.outer = None
         fa_scope_close(self.scope)
         if self.request is not None:
             if not (self.quiet or self.apart):
-                self._add_to_request()
+                self._add_to_request(outer)
             self.request = None
         return None
 
-    cdef int _add_to_request(self) except -1:
+    cdef int _add_to_request(self, Scope outer) except -1:
         cdef fa_totals totals
         cdef dict parts = self.request.parts
         cdef Part part = <Part>parts.get(self.name)
@@ -84,7 +87,12 @@ cdef class Scope:
         part.duration_ns += totals.duration_ns
         part.count += totals.count
         part.bytes += totals.bytes
-        part.own_bytes += totals.own_bytes
+        part.own_bytes += totals.bytes - min(self.parts_bytes, totals.bytes)
+        self.parts_bytes = 0
+        while outer is not None and outer.quiet:
+            outer = outer.outer
+        if outer is not None:
+            outer.parts_bytes += totals.bytes
         part.live_change_bytes += totals.live_change_bytes
         return 0
 

@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from fastalloc.requests import log
 from tests.core.programs import Finished, Programs
 
 PRELUDE = """
@@ -31,10 +33,30 @@ def log_of(): return fastalloc.status().recording.replace(".recording", ".reques
 """
 
 
+SCHEMA = json.loads(Path(log.__file__).with_name("log.schema.json").read_text())
+
+
+def strict(rule: object) -> object:
+    """A schema that allows no field but those it names, so that none is left undescribed."""
+    if isinstance(rule, list):
+        return [strict(each) for each in rule]
+    if not isinstance(rule, dict):
+        return rule
+    is_object = rule.get("type") == "object" and "properties" in rule
+    closed = {"additionalProperties": False} if is_object and "$defs" not in rule else {}
+    return {key: strict(each) for key, each in rule.items()} | closed
+
+
+VALIDATOR = jsonschema.Draft202012Validator(strict(SCHEMA))
+
+
 def lines(done: Finished, kind: str = "request") -> list[dict]:
+    """Of all processes; every line is held to the schema."""
     found = []
     for path in sorted(done.directory.glob("*.jsonl")):
         found += [json.loads(line) for line in path.read_text().splitlines()]
+    for line in found:
+        VALIDATOR.validate(line)
     return [line for line in found if line["kind"] == kind]
 
 
@@ -79,6 +101,20 @@ r.end()
     assert (done.directory / head["recording"]).exists()
     [file] = done.directory.glob("*.jsonl")
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_schema_is_one_and_refuses_what_is_wrong(programs: Programs) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    [line] = lines(programs.run(PRELUDE + "start()\nrequest()\n"))
+    known = jsonschema.Draft202012Validator(SCHEMA)
+    assert known.is_valid(line | {"field": "of a newer version"})
+    assert known.is_valid({"kind": "of a newer version"})
+    assert not VALIDATOR.is_valid(line | {"field": "undescribed"})
+    for field in SCHEMA["$defs"]["request"]["required"]:
+        assert not known.is_valid({key: value for key, value in line.items() if key != field})
+        assert field == "kind" or not known.is_valid(line | {field: None})
+    for wrong in ({"bytes": -1}, {"kept": "why not"}, {"phases": [{"name": "view"}]}, {"ms": "1"}):
+        assert not known.is_valid(line | wrong)
 
 
 def test_lines_are_on_disk_within_a_second_though_the_process_is_killed(programs: Programs) -> None:
@@ -244,6 +280,33 @@ for worker in range(2): os.wait()
         for path in done.directory.glob("*.jsonl")
     }
     assert sorted(found.values()) == [["GET /parent"], ["GET /worker0"], ["GET /worker1"]]
+
+
+def test_the_log_line_names_the_innermost_phase_that_allocated(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+start(high_request_bytes=20_000_000)
+r = requests.begin("GET /orders/")
+r.enter("middleware")
+blocks(3)
+r.enter("view")
+blocks(2)
+with fastalloc.phase("render"):
+    blocks(5)
+    held = Blocks(30).allocate(1_000_000)
+    with fastalloc.phase("form"): blocks(4)
+    with fastalloc._core.Phase("query SELECT orders", quiet=True): blocks(10)   # no part of the line
+with fastalloc.phase("render"): blocks(1)
+r.end()
+time.sleep(0.5)
+"""
+    )
+    [told] = [json.loads(line) for line in done.stderr.splitlines() if "High memory" in line]
+    assert told["phase"] == "render"
+    [line] = lines(done)
+    own = {phase["name"]: phase["own_bytes"] // 1_000_000 for phase in line["phases"]}
+    assert own == {"middleware": 3, "view": 2, "render": 5 + 30 + 10 + 1, "form": 4}
 
 
 def test_a_request_that_stood_high_is_told_of_in_one_line(programs: Programs) -> None:

@@ -228,7 +228,6 @@ struct fa_scope_totals {
     uint64_t duration_ns; /* until now */
     uint64_t count;       /* exact, with what is closed inside it; of an open span: with its open phases too */
     uint64_t bytes;
-    uint64_t own_bytes; /* without what is closed inside it */
     int64_t live_change_bytes; /* of the process's live heap since the scope was opened, estimated */
     uint64_t held_bytes;       /* spans: what its own samples hold now, estimated */
     uint64_t peak_bytes;       /* spans: the most that they ever held at once */

@@ -222,7 +222,6 @@ int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals)
         totals->duration_ns = fa_now_ns() - entry->start_ns;
         totals->count = entry->count;
         totals->bytes = entry->bytes;
-        totals->own_bytes = entry->own_bytes;
         totals->live_change_bytes = (int64_t)(fa.header->live_bytes - entry->start_live_bytes);
         if (entry->is_span) {
             const struct fa_span *span = &fa.spans[entry->span];

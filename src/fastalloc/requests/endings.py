@@ -115,6 +115,7 @@ def summary(request: Request, totals: Totals, kept: str, instant: float) -> dict
                 "ms": round(part.duration_ns / 1e6, 3),
                 "count": part.count,
                 "bytes": part.bytes,
+                "own_bytes": part.own_bytes,
                 "live_change_bytes": part.live_change_bytes,
             }
             for name, part in tuple(request.phases.items())
@@ -187,7 +188,7 @@ def _write_routes() -> None:
 def _tell(request: Request, totals: Totals) -> None:
     duration_ns, _, _, _, held, peak = totals
     phases = tuple(request.phases.items())
-    phase = max(phases, key=lambda item: item[1].bytes)[0] if phases else ""
+    phase = max(phases, key=lambda item: item[1].own_bytes)[0] if phases else ""
     now = gauges.read()
     limit = now["limit_bytes"]
     held_back, _said.held_back = _said.held_back, 0

@@ -3,7 +3,7 @@
     fastalloc-<pid>-<start>.requests.jsonl       the newest lines
     fastalloc-<pid>-<start>.requests.1.jsonl     those before
 
-docs/request-log.md says what is in them. Lines are handed over on the request's path and written in
+docs/request-log.md says what is in them, log.schema.json says so to programs. Lines are handed over on the request's path and written in
 the watcher's thread, half a second later at most, so a process that is killed leaves all but its last
 half second. Bounded in bytes on disk, in lines that wait, in bytes of a line; what is left out is
 counted.

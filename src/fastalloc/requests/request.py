@@ -36,7 +36,7 @@ class Request(spans.span):
     of the exception that ended it, by name alone, or "". chosen: why it is looked at in detail: "", or
     "lot", "mode", "route", "growing", "forced". ended: bool. phases: dict from a
     phase's name to what phases of that name came to (entered, duration_ns, count, bytes,
-    live_change_bytes). checkpoints: list of (name, totals) in order. digests: dict from a tracker's
+    own_bytes, live_change_bytes). checkpoints: list of (name, totals) in order. digests: dict from a tracker's
     name to what it has to say.
     """
 
