@@ -128,6 +128,7 @@ cdef extern from "fastalloc.h":
     fa_scope fa_context_scope()
     fa_scope fa_switch_scope(fa_scope scope)
     void fa_follow_context()
+    fa_scope fa_present_scope()
     void fa_task_enter()
     void fa_task_leave()
     struct fa_step:

@@ -290,6 +290,16 @@ def run_step(function, *args):
         fa_task_leave()
 
 
+def run_following(function):
+    """function(), which has been called in the context that it runs in; the thread may be elsewhere. Nests."""
+    cdef fa_scope before = fa_present_scope()
+    fa_follow_context()
+    try:
+        return function()
+    finally:
+        fa_switch_scope(before)
+
+
 def checkpoint(name):
     """See fastalloc.checkpoint."""
     cdef Py_ssize_t size = 0

@@ -7,8 +7,9 @@ a thread must be told to the core, so that each allocation counts for the right 
 - asyncio before that: what its own event loops run is wrapped (`Handle._run`), callbacks and tasks
   alike; the tasks of any loop are told by a dict watcher on asyncio's note of running tasks (3.12 on).
 - uvloop on 3.11: what its loop is asked to call is wrapped.
-- thread pools before that: work items that run a context (`asyncio.to_thread`, asgiref) are wrapped,
-  and what anyio's worker threads are handed.
+- thread pools before that: work items that run a context (`asyncio.to_thread`) are wrapped, and what
+  anyio's and asgiref's threads are handed.
+- asgiref carries a context's values from thread to thread and back: where it has, the thread looks.
 - greenlets: greenlet's own trace function.
 - whatever else runs code in another context: each sample reads the running context
   itself, so samples are right, and the exact counters catch up at the next sample.
@@ -199,6 +200,7 @@ class _Watcher:
         watched = _core.watch_contexts()
         self.asyncio_watched = self.executors_watched = self.anyio_watched = watched
         self.uvloop_watched = sys.version_info >= (3, 12)
+        self.asgiref_watched = False
 
     def __call__(self) -> bool:
         if not _breaker.failures:  # nearly always: without the breaker's cost
@@ -221,6 +223,8 @@ class _Watcher:
         if not self.anyio_watched and "anyio.to_thread" in modules:
             self.anyio_watched = True
             _watch_anyio(modules["anyio.to_thread"])
+        if not self.asgiref_watched and "asgiref.sync" in modules:
+            self.asgiref_watched = _watch_asgiref(modules["asgiref.sync"])
         if "greenlet" in modules:
             _trace_greenlets(modules["greenlet"])
         return False
@@ -299,7 +303,7 @@ class _Step:
 
 
 def _watch_executors(thread: Any) -> None:
-    """`asyncio.to_thread` and asgiref's `sync_to_async` hand a thread pool a call of `Context.run`."""
+    """`asyncio.to_thread` hands a thread pool a call of `Context.run`."""
     item: Any = getattr(thread, "_WorkItem", None)
     original: Any = getattr(item, "run", None)
     if original is None or getattr(original, "fastalloc_wrapped", False):
@@ -346,6 +350,53 @@ def _watch_anyio(to_thread: Any) -> None:
 def _in_its_scope(function: Any, *args: Any) -> Any:
     try:
         return _core.run_step(function, *args)
+    except BaseException as error:
+        hide_frames(error)
+        raise
+
+
+def _watch_asgiref(sync: Any) -> bool:
+    """`sync_to_async` runs a function in a copy of the task's context, `async_to_sync` takes over the
+    values of the task's context when it returns. False: it is half imported."""
+    to_async, to_sync = getattr(sync, "SyncToAsync", None), getattr(sync, "AsyncToSync", None)
+    if to_async is None or to_sync is None:
+        return False
+    import functools
+
+    handler, call = to_async.thread_handler, to_sync.__call__
+    if hasattr(handler, "fastalloc_wrapped"):
+        return True
+
+    @functools.wraps(handler)
+    def thread_handler(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            if len(args) > 4 and callable(
+                args[-1]
+            ):  # loop, exc_info, task_context, func, the function
+                args = (*args[:-1], functools.partial(_following, args[-1]))
+            return handler(self, *args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
+
+    @functools.wraps(call)
+    def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(self, *args, **kwargs)
+        except BaseException as error:
+            hide_frames(error)
+            raise
+        finally:
+            _core.follow_context()
+
+    thread_handler.fastalloc_wrapped = True  # type: ignore[attr-defined]
+    to_async.thread_handler, to_sync.__call__ = thread_handler, wait
+    return True
+
+
+def _following(function: Any) -> Any:
+    try:
+        return _core.run_following(function)
     except BaseException as error:
         hide_frames(error)
         raise

@@ -54,7 +54,8 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, *command: str, ready: str = "", **environment: str) -> Iterator[Server]:
-    """Run `python *command` until the block ends; then SIGTERM. Recordings go to folder/recordings."""
+    """Run `python *command` until the block ends; then SIGTERM. Recordings go to folder/recordings. What is
+    empty is not in the environment."""
     log = folder / "server.log"
     recordings = folder / "recordings"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FASTALLOC_", "PYTEST_"))}
@@ -69,7 +70,7 @@ def serving(folder: Path, *command: str, ready: str = "", **environment: str) ->
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=folder,
-            env={**kept, **settings},
+            env={**kept, **{name: value for name, value in settings.items() if value}},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -144,7 +144,8 @@ void fa_scope_close(fa_scope scope)
         closing->closed = 1;
         for (uint32_t i = 1; i < REGION(FA_THREADS).used; i++) /* what other threads have pending for it */
             if (fa.threads[i].scope == scope && fa.threads[i].start_ns) scope_flush(&fa.threads[i]);
-        if (slot->scope == scope) scope_enter(slot, next == FA_SCOPE_UNKNOWN ? closing->parent : next);
+        const struct scope *now = scope_get(slot->scope); /* may have been closed by another thread */
+        if (slot->scope == scope || (now && now->closed)) scope_enter(slot, next == FA_SCOPE_UNKNOWN ? closing->parent : next);
         fa_tls.caught_up = 0;
         struct fa_span *span = &fa.spans[closing->span];
         struct fa_record record = {
