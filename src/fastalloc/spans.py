@@ -29,7 +29,7 @@ except ImportError:
     _core = None  # type: ignore[assignment]
 
 from fastalloc.breaker import Breaker
-from fastalloc.tracebacks import hide_frames
+from fastalloc.tracebacks import hide_catch, hide_frames
 
 TYPE_CHECKING = False  # the capture wing does without typing at run time: it takes 5 ms to import
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
                             raise
                         except BaseException as error:
                             scope.resume()
-                            step = steps.athrow(error)
+                            step = steps.athrow(hide_catch(error))
                         else:
                             scope.resume()
                             step = steps.asend(sent)
@@ -159,7 +159,7 @@ def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:
                         steps.close()
                         raise
                     except BaseException as error:
-                        step, argument = steps.throw, error
+                        step, argument = steps.throw, hide_catch(error)
                     scope.resume()
 
     elif inspect.iscoroutinefunction(function):
@@ -356,14 +356,14 @@ def _in_its_scope(function: Any, *args: Any) -> Any:
 
 
 def _watch_asgiref(sync: Any) -> bool:
-    """`sync_to_async` runs a function in a copy of the task's context, `async_to_sync` takes over the
-    values of the task's context when it returns. False: it is half imported."""
-    to_async, to_sync = getattr(sync, "SyncToAsync", None), getattr(sync, "AsyncToSync", None)
-    if to_async is None or to_sync is None:
-        return False
+    """`sync_to_async` runs a function in a copy of the task's context; on the way back, as from
+    `async_to_sync`, the values of the other context are set one by one. False: it is half imported."""
+    to_async, restore = getattr(sync, "SyncToAsync", None), getattr(sync, "_restore_context", None)
+    if to_async is None or restore is None:
+        return to_async is not None
     import functools
 
-    handler, call = to_async.thread_handler, to_sync.__call__
+    handler = to_async.thread_handler
     if hasattr(handler, "fastalloc_wrapped"):
         return True
 
@@ -379,18 +379,13 @@ def _watch_asgiref(sync: Any) -> bool:
             hide_frames(error)
             raise
 
-    @functools.wraps(call)
-    def wait(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return call(self, *args, **kwargs)
-        except BaseException as error:
-            hide_frames(error)
-            raise
-        finally:
-            _core.follow_context()
+    @functools.wraps(restore)
+    def restore_and_follow(*args: Any, **kwargs: Any) -> None:
+        restore(*args, **kwargs)
+        _core.follow_context()
 
     thread_handler.fastalloc_wrapped = True  # type: ignore[attr-defined]
-    to_async.thread_handler, to_sync.__call__ = thread_handler, wait
+    to_async.thread_handler, sync._restore_context = thread_handler, restore_and_follow
     return True
 
 

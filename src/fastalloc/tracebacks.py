@@ -27,5 +27,12 @@ def hide_frames(error: BaseException) -> None:
         error.__traceback__ = entry
 
 
+def hide_catch(error: BaseException) -> BaseException:
+    """An error that was thrown into a generator of ours, without the frame that has caught it, to be thrown
+    into the program's."""
+    caught = error.__traceback__
+    return error.with_traceback(caught.tb_next if caught is not None else None)
+
+
 def _is_ours(path: str) -> bool:
     return path.startswith(_OURS) or path.endswith(_CORE)

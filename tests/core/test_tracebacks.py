@@ -1,0 +1,101 @@
+"""An error of the program shows the program's frames alone: decorators, and callbacks under uvloop."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.core.programs import Programs
+
+
+def test_decorators_leave_no_frame_in_a_traceback(programs: Programs) -> None:
+    done = programs.run(
+        """
+import asyncio, traceback
+import fastalloc
+from tests.core.inside import answer
+fastalloc.start()
+
+def fails(): raise LookupError("theirs")
+@fastalloc.phase("p")
+def function(): fails()
+@fastalloc.span("s")
+def outer(): function()
+@fastalloc.span("s")
+async def coroutine():
+    await asyncio.sleep(0)
+    function()
+@fastalloc.span("s")
+def generator():
+    yield 1
+    fails()
+@fastalloc.span("s")
+async def async_generator():
+    yield 1
+    fails()
+def step(): [None for _ in generator()]
+def throw():
+    steps = generator()
+    next(steps)
+    steps.throw(LookupError("theirs"))
+async def step_async(): [None async for _ in async_generator()]
+async def throw_async():
+    steps = async_generator()
+    await steps.__anext__()
+    await steps.athrow(LookupError("theirs"))
+found = {}
+def tell(name, call):
+    try: call()
+    except LookupError as error: found[name] = [f.name for f in traceback.extract_tb(error.__traceback__)]
+for call in (outer, step, throw): tell(call.__name__, call)
+for call in (coroutine, step_async, throw_async):
+    tell(call.__name__, lambda: asyncio.run(call()))
+answer(found=found)
+"""
+    ).answer["found"]
+    loop = ["<lambda>", "run", "run", "run_until_complete"]  # asyncio's
+    assert done == {
+        "outer": ["tell", "outer", "function", "fails"],
+        "step": ["tell", "step", "<listcomp>", "generator", "fails"],
+        "throw": ["tell", "throw", "generator"],
+        "coroutine": ["tell", *loop, "coroutine", "function", "fails"],
+        "step_async": ["tell", *loop, "step_async", "<listcomp>", "async_generator", "fails"],
+        "throw_async": ["tell", *loop, "throw_async", "async_generator"],
+    }
+
+
+UNDER_UVLOOP = """
+import asyncio, logging, sys
+import uvloop
+import fastalloc
+if RECORDS: fastalloc.start()
+logging.basicConfig(stream=sys.stdout)
+def bad(): raise LookupError("theirs")
+async def main():
+    loop = asyncio.get_running_loop()
+    with fastalloc.span("request"):
+        task = asyncio.create_task(asyncio.sleep(0))
+        task.add_done_callback(lambda task: bad())
+        await task
+        for ask in (loop.call_soon, loop.call_soon_threadsafe): ask(bad)
+        await asyncio.sleep(0.01)
+        loop.call_later(0.01, bad)
+        await asyncio.sleep(0.05)
+uvloop.install()
+asyncio.run(main())
+"""
+
+
+def test_uvloop_tells_of_the_programs_own_callbacks(programs: Programs) -> None:
+    pytest.importorskip("uvloop")
+    with_it, without = (
+        re.sub(
+            r"0x[0-9a-f]+|line \d+, in uvloop",
+            "",
+            programs.run(f"RECORDS = {records}\n" + UNDER_UVLOOP).stdout,
+        )
+        for records in (True, False)
+    )
+    assert with_it == without
+    assert with_it.count("LookupError: theirs") == 4
