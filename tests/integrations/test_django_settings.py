@@ -242,3 +242,63 @@ answer(told=["LookupError" in page, "LookupError" in other], ours=[line for line
 """,
     ).answer
     assert answer == {"told": [True, True], "ours": []}
+
+
+def test_the_middleware_alone_starts_the_recorder_and_brings_the_checks(programs: Programs) -> None:
+    answer = run(
+        programs,
+        """
+site(INSTALLED_APPS=[], MIDDLEWARE=["fastalloc.integrations.django.Middleware"],
+     FASTALLOC={"mode": "light", "max_frames": 9})
+before = fastalloc.status().active
+from django.test import Client
+said = Client().get("/page/").content.decode()
+s = fastalloc.status()
+from django.core.checks import run_checks
+from django.test import override_settings
+with override_settings(FASTALLOC={"mod": "light"}): wrong = checks()
+fastalloc.stop()
+Client().get("/page/")                                       # who has stopped it wants it stopped
+answer(before=before, said=said, active=s.active, frames=s.options["max_frames"], wrong=wrong,
+       stopped=not fastalloc.status().active,
+       names=[str(r["name"]) for r in fastalloc.read(s.recording).records if r["kind"] == "span"])
+""",
+    ).answer
+    assert answer == {
+        "before": False,
+        "said": "hello",
+        "active": True,
+        "frames": 9,
+        "wrong": ["fastalloc.W001"],
+        "stopped": True,
+        "names": ["GET /page/"],
+    }
+
+
+@pytest.mark.slow
+def test_the_look_whether_staff_sends_it_is_not_the_requests(programs: Programs) -> None:
+    answer = run(
+        programs,
+        FORCED.replace("STAFF", "True")
+        + """
+from django.test.utils import CaptureQueriesContext
+from django.db import connection
+said = []
+requests = fastalloc.requests
+requests.listen(lambda r, totals: said.append([r.chosen, r.totals()[2], r.digests.get("queries", {}).get("count", 0)]))
+def ask(client, header):
+    headers = {"X-Force-Memory-Profile": header} if header else {}
+    with CaptureQueriesContext(connection) as queries: client.get("/orders/1/", headers=headers)
+    return len(queries)
+staff = client("ann")
+ask(staff, good); ask(staff, "1")                            # the first use of anything allocates more
+del said[:]
+by_token, by_staff = ask(staff, good), ask(staff, "1")
+answer(queries=[by_token, by_staff], said=said)
+""",
+    ).answer
+    assert answer["queries"] == [0, 2]  # its session, its user
+    (reason, by_token, counted), (other, by_staff, counted_too) = answer["said"]
+    assert reason == other == "forced"
+    assert counted == counted_too == 0
+    assert by_staff < by_token + 10_000  # a session and a user take 100 kB to fetch

@@ -204,7 +204,9 @@ class _Answering:
 
     def asks_to_force(self, request: Any) -> bool:
         """Whether it could be that a staff user forces this request."""
-        return _HEADER in request.META and options.staff_may_force(settings)
+        return (
+            _HEADER in request.META and not self.span.chosen and options.staff_may_force(settings)
+        )
 
     def fail(self, error: BaseException) -> None:
         self.span.leave()
