@@ -125,6 +125,7 @@ THIRD_PARTY_IN_CAPTURE = {
         "prometheus_client",
         "pytest",
         "starlette",
+        "werkzeug",  # Flask itself
     },
     "kill_switch": {"django"},  # inside functions only, as for trackers
     "trackers": {"django", "flask", "sqlalchemy", "starlette"},  # inside functions only, see below

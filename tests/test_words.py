@@ -30,7 +30,7 @@ NOT_IN_EXPORT = {
 NOT_BESIDE_DATABASES = {r"transactions?": "span"}
 # Where the foreign word is meant.
 ALLOWED = re.compile(
-    r"setprofile|cprofile|capture wing|capture_(?:output|warnings)|x.force.memory.profile"
+    r"setprofile|cprofile|remove_non_capturing_groups|capture wing|capture_(?:output|warnings)|x.force.memory.profile"
 )
 
 SOURCES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in SUFFIXES)

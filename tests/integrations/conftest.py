@@ -53,5 +53,6 @@ def scopes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(fastalloc, "phase", phase)
     monkeypatch.setattr(requests, "begin", begin)
+    monkeypatch.setattr(requests, "active", lambda: True)
     monkeypatch.setattr(profiler, "serving", lambda: log.append("serving"))
     return log

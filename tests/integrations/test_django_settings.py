@@ -302,3 +302,50 @@ answer(queries=[by_token, by_staff], said=said)
     assert reason == other == "forced"
     assert counted == counted_too == 0
     assert by_staff < by_token + 10_000  # a session and a user take 100 kB to fetch
+
+
+CACHING = """
+site(INSTALLED_APPS=[], FASTALLOC={"mode": "light"}, MIDDLEWARE=[
+    "django.middleware.cache.UpdateCacheMiddleware",         # Django wants it first
+    "fastalloc.integrations.django.Middleware",
+    "django.middleware.cache.FetchFromCacheMiddleware"])
+from django.test import Client, RequestFactory
+"""
+
+
+@pytest.mark.slow
+def test_a_response_can_be_cached_by_a_middleware_around_ours(programs: Programs) -> None:
+    answer = run(
+        programs,
+        CACHING
+        + """
+answers = [Client().get("/page/") for _ in range(2)]
+answer(said=[a.content.decode() for a in answers], cached=["Age" in a.headers or "Expires" in a.headers for a in answers],
+       spans=[str(r["name"]) for r in fastalloc.snapshot().records if r["kind"] == "span"])
+""",
+    ).answer
+    assert answer == {
+        "said": ["hello"] * 2,
+        "cached": [True] * 2,
+        "spans": ["GET /page/"] * 2,
+    }
+
+
+@pytest.mark.slow
+def test_a_response_that_nobody_closes_costs_the_next_request_nothing(programs: Programs) -> None:
+    answer = run(
+        programs,
+        CACHING
+        + """
+from django.http import HttpResponse
+from fastalloc import requests
+from fastalloc.integrations.django import Middleware
+ended = []
+requests.listen(lambda r, totals: ended.append([r.name, r.ended]))
+middleware = Middleware(lambda request: HttpResponse("x"))
+for path in ("/page/", "/orders/1/", "/whoami/"): middleware(RequestFactory().get(path))
+answer(ended=ended, current=requests.current().name)
+""",
+    ).answer
+    assert answer["ended"] == [["GET /page/", True], ["GET /orders/<int:number>/", True]]
+    assert answer["current"] == "GET /whoami/"

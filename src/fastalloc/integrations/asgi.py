@@ -95,6 +95,8 @@ class ASGIMiddleware:
         return route_left_behind(scope, root)
 
     def _given_name(self, scope: Scope) -> str | None:
+        if not requests.active():
+            return None
         try:
             if self._name is not None:
                 return self._names.bounded(self._name(scope))

@@ -69,7 +69,7 @@ class WSGIMiddleware:
         return _with_request(body, request, environ.get("wsgi.file_wrapper"))
 
     def _given_name(self, environ: Environ) -> str | None:
-        if self._name is None:
+        if self._name is None or not requests.active():
             return None
         try:
             return self._names.bounded(self._name(environ))

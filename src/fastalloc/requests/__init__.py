@@ -19,6 +19,6 @@ says which. Nothing here raises into the program.
 from __future__ import annotations
 
 from fastalloc.requests.endings import flush, listen
-from fastalloc.requests.request import Request, begin, current, observe, prepare
+from fastalloc.requests.request import Request, active, begin, current, observe, prepare
 
-__all__ = ["Request", "begin", "current", "flush", "listen", "observe", "prepare"]
+__all__ = ["Request", "active", "begin", "current", "flush", "listen", "observe", "prepare"]

@@ -270,7 +270,7 @@ def begin(
     request._forced_route = ""
     request._named = named
     request._route_of = route_of
-    request._recorded = _core is not None and _core.is_active()
+    request._recorded = active()
     if not request._recorded:
         request.phases = {}
         return request
@@ -294,6 +294,11 @@ def _choose_at_begin(request: Request, token: str | None) -> None:
         request._choose("lot")
     elif request._named:
         request._choose_for_route()
+
+
+def active() -> bool:
+    """Whether a request that begins now is recorded: else its name need not be found out. 0.05 us."""
+    return _core is not None and _core.is_active()
 
 
 def current() -> Request | None:

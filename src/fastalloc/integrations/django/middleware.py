@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -12,7 +13,8 @@ from django.core.checks import register
 from django.core.handlers.wsgi import WSGIRequest
 from django.core.signals import request_finished
 
-from fastalloc import profiler, requests, spans
+import fastalloc
+from fastalloc import profiler, requests
 from fastalloc.integrations._names import NO_ROUTE, method_name
 from fastalloc.tracebacks import hide_frames
 
@@ -46,7 +48,7 @@ class Middleware:
         self._get_response = get_response
         options.hand_on(settings)
         register(check_settings)
-        rendering.breaker.call(rendering.watch)
+        rendering.watch()
         request_finished.connect(_torn_down, dispatch_uid="fastalloc")
         requests.prepare()
         if iscoroutinefunction(get_response):
@@ -176,7 +178,7 @@ class _Answering:
         self._is_ours = outer is None or outer.kind not in ("http", "websocket")
         if self._is_ours or outer is None:
             profiler.serving()
-            route = route_ahead(request)
+            route = route_ahead(request) if requests.active() else None
             self.span = requests.begin(
                 f"{self._method} {route or NO_ROUTE}",
                 token=request.META.get(_HEADER),
@@ -220,7 +222,7 @@ class _Answering:
         span.status = getattr(response, "status_code", 0)
         span.leave()
         if span.chosen:
-            spans.checkpoint("response ready")
+            fastalloc.checkpoint("response ready")
         if not self._is_ours:
             return response
         closers = getattr(response, "_resource_closers", None)
@@ -228,13 +230,17 @@ class _Answering:
         is_file = getattr(response, "file_to_stream", None) is not None
         if (is_stream or self._is_wsgi) and not is_file and isinstance(closers, list):
             span.enter("stream" if is_stream else "tear-down")
-            closers.append(self.close)
+            closers.append(self)
             _answered.set(self)
         else:
             span.end()
         return response
 
-    def close(self) -> None:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A middleware around ours may pickle the response, to cache it: there is nothing to close then."""
+        return partial, (list,)
+
+    def __call__(self) -> None:
         """The response is being closed: where that is in its own context, receivers of request_finished
         are still the request's."""
         if requests.current() is self.span and self._is_wsgi:

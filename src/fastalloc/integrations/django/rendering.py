@@ -15,7 +15,6 @@ from django.conf import settings
 
 import fastalloc
 from fastalloc import requests
-from fastalloc.breaker import Breaker
 from fastalloc.tracebacks import hide_frames
 
 if TYPE_CHECKING:
@@ -23,14 +22,16 @@ if TYPE_CHECKING:
 
 PHASE = "render"
 
-breaker = Breaker("phase of templates")
 _inside: ContextVar[bool] = ContextVar("fastalloc_rendering", default=False)
 
 
 def watch() -> None:
-    """Wrap the templates of the backends in settings, once."""
+    """Wrap the templates of the backends in settings, once. Never raises."""
     for engine in settings.TEMPLATES:
-        module = importlib.import_module(engine["BACKEND"].rpartition(".")[0])
+        try:
+            module = importlib.import_module(engine["BACKEND"].rpartition(".")[0])
+        except Exception:  # Django will say so when it needs it
+            continue
         template = getattr(module, "Template", None)  # so in Django's own, and in django-jinja
         original = getattr(template, "render", None)
         if original is not None and not hasattr(original, "fastalloc_wrapped"):
