@@ -127,13 +127,13 @@ def measure(variant: str) -> dict[str, float]:
         trackers = TRACKERS.get(variant, "all")
         fastalloc.start(mode="light", dir=folder, request_percent=0, trackers=trackers)
         works = {**of_django(), **of_sqlalchemy()}
-        first = requests.begin("GET /")
+        first = requests.begin("GET /", named=False)
         first._choose("lot")  # hooks into the frameworks
         first.end()
         best = {}
         for name, work in works.items():
             for _ in range(TIMES):
-                request = requests.begin("GET /benchmark/")
+                request = requests.begin("GET /benchmark/", named=False)
                 if variant in ("none", "not chosen"):
                     assert not request.chosen
                 else:
