@@ -40,6 +40,24 @@ cdef extern from "fastalloc.h":
         uint32_t native
         uint32_t native_frames
 
+    struct fa_resident:
+        uint64_t time_ns
+        uint64_t anon_bytes
+        uint64_t file_bytes
+        uint64_t shmem_bytes
+        uint64_t arena_bytes
+        uint64_t arena_live_bytes
+        uint64_t malloc_live_bytes
+        uint64_t malloc_free_bytes
+        uint64_t malloc_free_count
+        uint64_t own_anon_bytes
+        uint64_t own_file_bytes
+        uint64_t own_shmem_bytes
+
+    void fa_resident_read(fa_resident *found) nogil
+    void fa_resident_arenas(fa_resident *found)
+    void fa_resident_note(const fa_resident *found)
+
     struct fa_header:
         uint32_t pid
         uint32_t mode
@@ -117,6 +135,10 @@ cdef extern from "fastalloc.h":
     const fa_header *fa_get_header "fa_header"()
     const char *fa_recording_path()
     void fa_settle()
+    struct fa_thread:
+        pass
+    fa_thread *fa_leave_out()
+    void fa_take_in(fa_thread *slot)
     fa_status fa_to_file()
     uint64_t fa_file_bytes()
     fa_status fa_copy_recording(char *to, size_t bytes)

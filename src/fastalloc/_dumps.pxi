@@ -187,3 +187,16 @@ def count_objects(tuple wanted, double seconds, size_t most):
         kept.append(<object>counts.objects[i])
         Py_DECREF(kept[i])
     return rows, counts.seen, bool(counts.complete), kept
+
+
+# --- resident memory ------------------------------------------------------------------------
+
+def look_at_resident():
+    """Note in the recording what resident memory consists of now; the same as a dict, None for what cannot
+    be told. Fields as in struct fa_resident. resident.h says what it costs."""
+    cdef fa_resident found
+    with nogil:
+        fa_resident_read(&found)
+    fa_resident_arenas(&found)
+    fa_resident_note(&found)
+    return {name: None if value == UINT64_MAX else value for name, value in (<dict>found).items()}

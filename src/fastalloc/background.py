@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Job = Callable[[], object]
 
-REASONS = _core.REASONS  # what a handler can be for: "control", "dump", "warned", "tripped"
+REASONS = _core.REASONS  # what a handler can be for
 SOON_AT_MOST = 64  # jobs that wait for `soon`; more are not taken
 # A job may be importing: a child that leaves it half done finds half a module, and waits for its lock for ever.
 BEFORE_FORK_SECONDS = 1.0

@@ -44,7 +44,7 @@ struct test_case {
 };
 /* Each ends with a NULL name. */
 extern const struct test_case sampler_cases[], live_cases[], interning_cases[], recording_cases[], thread_cases[], sweep_cases[],
-    watcher_cases[], guard_cases[];
+    watcher_cases[], guard_cases[], resident_cases[];
 
 /* fakes.c: stands in for CPython */
 extern const char *test_directory;

@@ -150,6 +150,11 @@ void test_free(const void *block)
     if (live_maybe(block) && sample_out(block, &taken)) sample_out_done(&taken, 1);
 }
 
+void hooks_with_original_objects(void (*call)(void *), void *argument)
+{
+    call(argument);
+}
+
 /* --- a recording ------------------------------------------------------------------------------ */
 
 fa_status test_start(uint64_t interval_bytes)

@@ -4,7 +4,8 @@
 #include "check.h"
 
 static const struct test_case *const groups[] = {sampler_cases, live_cases, interning_cases, recording_cases,
-                                                 thread_cases, sweep_cases, watcher_cases, guard_cases};
+                                                 thread_cases, sweep_cases, watcher_cases, guard_cases,
+                                                 resident_cases};
 
 int main(int count, char **arguments)
 {

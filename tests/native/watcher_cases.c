@@ -96,10 +96,12 @@ static void a_request_and_the_control_word_wake_python(void)
     nap(0.05); /* it has looked once */
     __atomic_add_fetch(&fa.header->dump_requests, 1, __ATOMIC_SEQ_CST);
     CHECK(seen(FA_REASON_DUMP));
+    __atomic_add_fetch(&fa.header->resident_requests, 1, __ATOMIC_SEQ_CST);
+    CHECK(seen(FA_REASON_RESIDENT));
     __atomic_store_n(&fa.header->control, FA_CONTROL_DISABLE, __ATOMIC_SEQ_CST);
     CHECK(seen(FA_REASON_CONTROL));
     CHECK(!fa_is_active()); /* without a single allocation */
-    CHECK_EQUAL(calls_now(), 2);
+    CHECK_EQUAL(calls_now(), 3);
     fa_stop(0);
 }
 

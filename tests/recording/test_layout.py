@@ -18,6 +18,7 @@ HEADER_FILE = Path(__file__).parents[2] / "src" / "fastalloc" / "native" / "layo
 STRUCTS: dict[str, np.dtype[np.void]] = {
     "fa_region": layout.REGION,
     "fa_held": layout.HELD,
+    "fa_resident": layout.RESIDENT,
     "fa_header": layout.HEADER,
     "fa_thread": layout.THREAD,
     "fa_function": layout.FUNCTION,

@@ -101,7 +101,8 @@ enum fa_reason {
     FA_REASON_DUMP = 4,    /* a dump is asked for (dump_requests has grown) */
     FA_REASON_WARNED = 8,  /* usage passed summary_percent */
     FA_REASON_TRIPPED = 16, /* usage passed guard_percent */
-    FA_REASON_REARM = 32    /* usage has fallen below guard_rearm_percent */
+    FA_REASON_REARM = 32,   /* usage has fallen below guard_rearm_percent */
+    FA_REASON_RESIDENT = 64 /* a look at resident memory is asked for (resident_requests has grown) */
 };
 /* Called in the watcher's thread, without the GIL, for some reasons at once; returns in how many ns it
  * wants to be called again for FA_REASON_TIMER, UINT64_MAX: not by the clock. */
@@ -132,8 +133,18 @@ fa_status fa_to_file(void); /* what was started in memory goes on in a file */
 uint64_t fa_file_bytes(void);
 /* A consistent copy into `to` (fa_file_bytes() long, zeroed). About 0.1 ms. */
 fa_status fa_copy_recording(char *to, size_t bytes);
+/* From here to fa_take_in, what the calling thread allocates is not the program's: not counted, no samples.
+ * Frees are seen as ever. NULL: it is left out already. */
+struct fa_thread *fa_leave_out(void);
+void fa_take_in(struct fa_thread *slot);
 void fa_live_by_domain(uint64_t bytes[FA_DOMAIN_COUNT]); /* estimated; some 10 us: reads all sites */
 void fa_thread_totals(uint64_t *count, uint64_t *bytes); /* exact, of the calling thread */
+
+/* --- resident memory (resident.h): what it consists of, in three steps --------------------- */
+/* WITHOUT the GIL: malloc's share costs as much as it has free pieces, under its lock; the rest 0.1 to 1 ms. */
+void fa_resident_read(struct fa_resident *found);
+void fa_resident_arenas(struct fa_resident *found); /* GIL: some 10 ns for each pool (16 KiB) of the object allocator */
+void fa_resident_note(const struct fa_resident *found); /* any: into the header */
 
 /* --- dumps; GIL, except fa_dump_write (any). One at a time ------------------------------- */
 /* Memory for the text of state.json, `most` bytes at most, the first `touched` of which cost nothing

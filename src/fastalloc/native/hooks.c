@@ -199,6 +199,17 @@ void hooks_set_level(int level)
     installed.level = level;
 }
 
+/* Nothing is allocated from OBJ meanwhile: that takes the GIL. */
+void hooks_with_original_objects(void (*call)(void *), void *argument)
+{
+    PyMemAllocatorEx now;
+    PyMem_GetAllocator(PYMEM_DOMAIN_OBJ, &now);
+    int ours = installed.level == 2 && now.malloc == hooks_of(FA_DOMAIN_OBJ).malloc;
+    if (ours) PyMem_SetAllocator(PYMEM_DOMAIN_OBJ, &original[FA_DOMAIN_OBJ]);
+    call(argument);
+    if (ours) set_hooks(FA_DOMAIN_OBJ);
+}
+
 int hooks_gil_held(void)
 {
     return thread_is_attached();

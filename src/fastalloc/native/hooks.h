@@ -10,6 +10,10 @@ void hooks_set_level(int level);
 enum fa_free_design hooks_design(void);
 int hooks_displaced(void); /* another tool took away hooks that should be in place */
 
+/* Calls it while CPython's object allocator is its own, where nobody has hooked on top of us: CPython prints
+ * that allocator's statistics only then. What it allocates from OBJ is not seen. */
+void hooks_with_original_objects(void (*call)(void *), void *argument);
+
 /* Does the calling thread hold the GIL? No: it may not know. Any thread. */
 int hooks_gil_held(void);
 /* What was written so far is seen by every thread that sees what is written from now on, even without

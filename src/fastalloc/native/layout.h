@@ -18,7 +18,7 @@
  *     append-only: an entry below `used` never changes its identity, but for nodes and sites when
  *     `sweeps` moves on.
  *  3. All times are nanoseconds of CLOCK_MONOTONIC since `start_monotonic_ns`.
- *  4. Whoever writes anything but a thread's own slot, the control word, dump_requests or own_cpu_* holds the
+ *  4. Whoever writes anything but a thread's own slot, the control word, *_requests or own_cpu_* holds the
  *     recorder's lock and has made `sequence` odd. A reader that sees the same even value
  *     before and after copying has a consistent copy; one that finds it odd in a dead
  *     process's file recomputes the totals from the live table.
@@ -137,6 +137,25 @@ enum fa_loss {
     FA_LOSS_COUNT
 };
 
+#define FA_UNKNOWN UINT64_MAX
+
+/* What resident memory consists of, as last looked at; only when asked for (resident.h). Bytes; FA_UNKNOWN
+ * where it cannot be told here. All zero: never looked at. */
+struct fa_resident {
+    uint64_t time_ns;
+    uint64_t anon_bytes;        /* resident anonymous pages */
+    uint64_t file_bytes;        /* of mapped files */
+    uint64_t shmem_bytes;       /* of tmpfs, memfd and shared anonymous memory */
+    uint64_t arena_bytes;       /* held by the object allocator, since before the start too */
+    uint64_t arena_live_bytes;  /* of these, in blocks that are not freed; exact */
+    uint64_t malloc_live_bytes; /* in blocks of the C library's malloc; with what Python has of it */
+    uint64_t malloc_free_bytes; /* held by it and not handed out, resident or not */
+    uint64_t malloc_free_count; /* in so many pieces */
+    uint64_t own_anon_bytes;    /* the recorder's own share of anon, file and shmem */
+    uint64_t own_file_bytes;
+    uint64_t own_shmem_bytes;
+};
+
 struct fa_header {
     char magic[8];
     uint32_t layout_version;
@@ -206,8 +225,9 @@ struct fa_header {
     uint64_t exit_ns;            /* when exit_kind was written */
     uint64_t limit_usage_bytes;  /* what limit_bytes is compared with, as last read by the guard */
     uint32_t limit_index;        /* which of the options' `limits` limit_bytes is */
-    uint32_t reserved0;
+    uint32_t resident_requests;  /* looks at resident memory ever asked for; any process of the same user may add one */
     uint64_t pid_namespace;      /* in which `pid` counts: inode of /proc/self/ns/pid; 0: not known */
+    struct fa_resident resident;
 
     uint64_t losses[FA_LOSS_COUNT];
     uint32_t live_free;    /* head of the free list of FA_LIVE (chained through `site`) */

@@ -12,12 +12,13 @@
 #define SECOND 1000000000ull
 #define TICK_BYTES ((int64_t)1 << 20) /* a process whose usage stands still writes nothing */
 
-static uint32_t control_seen, dump_requests_seen;
+static uint32_t control_seen, dump_requests_seen, resident_requests_seen;
 
 void watch_reset(void)
 {
     control_seen = fa.header ? fa.header->control : FA_CONTROL_RUN;
     dump_requests_seen = fa.header ? fa.header->dump_requests : 0;
+    resident_requests_seen = fa.header ? fa.header->resident_requests : 0;
 }
 
 /* Samples obey the control word too, and sooner where there are any. */
@@ -54,11 +55,14 @@ uint64_t watch(uint32_t *reasons)
     if (!fa.header || __atomic_load_n(&fa.header->state, __ATOMIC_RELAXED) != FA_STATE_RUNNING) return SECOND;
     uint32_t control = __atomic_load_n(&fa.header->control, __ATOMIC_RELAXED);
     uint32_t requests = __atomic_load_n(&fa.header->dump_requests, __ATOMIC_RELAXED);
+    uint32_t looks = __atomic_load_n(&fa.header->resident_requests, __ATOMIC_RELAXED);
     obey(control);
     if (control != control_seen) *reasons |= FA_REASON_CONTROL;
     if (requests != dump_requests_seen) *reasons |= FA_REASON_DUMP;
+    if (looks != resident_requests_seen) *reasons |= FA_REASON_RESIDENT;
     control_seen = control;
     dump_requests_seen = requests;
+    resident_requests_seen = looks;
     uint64_t next = guard_poll(reasons);
     tick();
     climb_look();

@@ -1,7 +1,7 @@
 /* The watcher: one thread of ours in each recorded process, for what no allocation brings about.
  *
  * It sleeps on a futex. When it wakes, by a ring or by its own clock, it looks at the usage, the control
- * word and dump_requests; at most once a second while nothing is near. Only when Python has work does it take
+ * word and the requests; at most once a second while nothing is near. Only when Python has work does it take
  * the GIL, and the thread is known to Python no longer than that takes.
  *
  *              start                 ring, clock                 work is due

@@ -187,6 +187,24 @@ HELD: Final = _struct(
     ("samples", "<u4"),
 )
 
+UNKNOWN: Final = 2**64 - 1
+"""`FA_UNKNOWN`: what could not be told."""
+
+RESIDENT: Final = _struct(
+    ("time_ns", "<u8"),
+    ("anon_bytes", "<u8"),
+    ("file_bytes", "<u8"),
+    ("shmem_bytes", "<u8"),
+    ("arena_bytes", "<u8"),
+    ("arena_live_bytes", "<u8"),
+    ("malloc_live_bytes", "<u8"),
+    ("malloc_free_bytes", "<u8"),
+    ("malloc_free_count", "<u8"),
+    ("own_anon_bytes", "<u8"),
+    ("own_file_bytes", "<u8"),
+    ("own_shmem_bytes", "<u8"),
+)
+
 HEADER: Final = _struct(
     ("magic", "S8"),
     ("layout_version", "<u4"),
@@ -247,8 +265,9 @@ HEADER: Final = _struct(
     ("exit_ns", "<u8"),
     ("limit_usage_bytes", "<u8"),
     ("limit_index", "<u4"),
-    ("reserved0", "<u4"),
+    ("resident_requests", "<u4"),
     ("pid_namespace", "<u8"),
+    ("resident", RESIDENT),
     ("losses", "<u8", len(Loss)),
     ("live_free", "<u4"),
     ("spans_free", "<u4"),

@@ -20,7 +20,7 @@ from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.layout import HEADER, LAYOUT_VERSION, MAGIC, Control, Mode, State
 from fastalloc.recording.process import is_alive
 
-WORDS = ("control", "dump_requests")
+WORDS = ("control", "dump_requests", "resident_requests")
 
 _MAPPED = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ rw.s \S+ ([0-9a-f]+):([0-9a-f]+) (\d+) ", re.MULTILINE)
 
