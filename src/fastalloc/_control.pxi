@@ -34,3 +34,15 @@ def note_breaker(str layer, bint is_open):
     """Tell readers that a layer was switched off, or is on again."""
     cdef bytes text = layer.encode("utf-8", "replace")
     fa_note_breaker(text, len(text), is_open)
+
+
+cdef class LeftOut:
+    """Inside `with LeftOut():` what this thread allocates is not the program's: nothing of it is recorded."""
+    cdef fa_thread *_slot
+
+    def __enter__(self):
+        self._slot = fa_leave_out()
+
+    def __exit__(self, *_):
+        fa_take_in(self._slot)
+        self._slot = NULL

@@ -38,7 +38,7 @@ struct fa_tls {
     uint8_t nested;      /* enum fa_nested */
     uint8_t busy;        /* recording a sample */
     uint8_t locked;      /* holds the recorder's lock */
-    uint8_t outside;     /* past its exit destructor: never registers again */
+    uint8_t outside;     /* past its exit destructor, or our own work: never registers (again) */
     uint32_t refused;    /* generation in which no slot was free for it */
     uint32_t slot_index;
     uint8_t domain;      /* of a large block on its way from OBJ or MEM to RAW */

@@ -220,6 +220,22 @@ struct fa_thread *thread_slot(void)
     return slot;
 }
 
+struct fa_thread *fa_leave_out(void)
+{
+    struct fa_thread *slot = fa_tls.slot;
+    if (fa_tls.outside) return NULL;
+    fa_tls.outside = 1;
+    fa_tls.slot = &fa_nobody;
+    return slot;
+}
+
+void fa_take_in(struct fa_thread *slot)
+{
+    if (!slot) return;
+    fa_tls.outside = 0;
+    fa_tls.slot = slot; /* of an earlier recording, maybe: its next look finds that out */
+}
+
 void threads_reset(void)
 {
     REGION(FA_THREADS).used = 1;
