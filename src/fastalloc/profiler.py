@@ -152,6 +152,7 @@ def _start_core(resolved: config.Config) -> None:
     spans.watch_switches()
     threads.name_threads()
     dumps.begin(resolved, _program(), status)
+    background.on("resident", _core.look_at_resident)
     guard.begin(resolved, _limits)
     exits.watch_children()
     _keep_house(resolved.dir, caps)
@@ -357,7 +358,8 @@ def read(path: str | os.PathLike[str]) -> Snapshot:
 
 def snapshot() -> Snapshot:
     """A consistent copy of this process's recording, in memory. RuntimeError when nothing was ever
-    recorded. Needs numpy. A few milliseconds, and one for some GiB of small objects: `resident` is as of now.
+    recorded. Needs numpy. A few milliseconds, and one more for each GiB of small objects and each 10,000
+    free pieces of malloc: it looks at resident memory (docs/resident-memory.md).
 
     What this allocates is not recorded: a later snapshot does not show this one.
     """

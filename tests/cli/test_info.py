@@ -68,3 +68,24 @@ def test_a_damaged_state_is_named_and_the_recording_is_shown(
     out = fastalloc("info", dump).out
     assert "state.json is damaged (wrong: threads, tasks)" in out and "GET /orders/" in out
     assert "error" in fastalloc("info", dump, "--json").json["dump"]
+
+
+def test_it_says_what_resident_memory_looks_like(fastalloc: Command, tmp_path: Path) -> None:
+    recording = shop_recording()
+    look = recording.header["resident"]
+    look["time_ns"] = recording.header["updated_ns"]
+    for name, mib in {"anon": 120, "file": 10, "malloc_live": 50, "malloc_free": 60}.items():
+        look[f"{name}_bytes"] = mib * MIB
+    path = recording.write(tmp_path / "fastalloc-4242-1700000060000.recording")
+    out = fastalloc("info", path).out
+    assert "malloc, free" in out and "46%" in out and "mappings of libraries" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("verdict: ")]
+    assert "fragmentation: 60.0 MiB, 46% of RSS" in line and "Try: malloc_trim(0)" in line
+    answer = fastalloc("info", path, "--json").json
+    assert answer["verdict"]["kind"] == "fragmentation"
+    assert answer["resident"]["malloc_free_bytes"] == 60 * MIB
+
+
+def test_of_a_process_that_ended_unasked_it_says_so(fastalloc: Command, recording: Path) -> None:
+    out = fastalloc("info", recording).out
+    assert "resident memory (not asked before the end)" in out and "unknown" in out

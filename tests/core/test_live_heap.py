@@ -226,7 +226,9 @@ def test_the_heap_of_a_known_program_is_known_by_line(programs: Programs) -> Non
     assert high_water >= 100 * 5_033
 
 
-@pytest.mark.parametrize("options", ({"interval_bytes": 4096}, {"interval_bytes": 1, "native": True}))
+@pytest.mark.parametrize(
+    "options", [{"interval_bytes": 4096}, {"interval_bytes": 1, "native": True}]
+)
 def test_a_snapshot_is_not_in_the_next_one(programs: Programs, options: dict[str, object]) -> None:
     """The first copies some 4 MB: unseen by no chance at an interval of 4 KiB. What the program does meanwhile is seen."""
     done = programs.run(

@@ -1,23 +1,31 @@
 """One recording in full.
 
-Prints the process, its options, losses and totals, tables of spans, phases and threads, and what happened.
+Prints the process, its options, losses and totals, what its resident memory consists of and what that looks
+like, tables of spans, phases and threads, and what happened. A running process is asked for its resident
+memory: it looks within a second.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastalloc.cli import output
 from fastalloc.cli.dumped import print_state
 from fastalloc.cli.numbers import positive_count
 from fastalloc.cli.recordings import add_recording_argument, find_recording
+from fastalloc.cli.resident import print_resident
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fastalloc.recording.reader import Snapshot
+
+
+ANSWER_SECONDS = 2.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,21 +45,37 @@ def run(args: argparse.Namespace) -> int:
     """Print the recording, part by part."""
     from fastalloc.recording.reader import read
 
-    snapshot = read(find_recording(args))
+    path = find_recording(args)
+    snapshot = read(path)
+    if snapshot.state == "running" and not snapshot.dump:
+        _ask(path)
+        snapshot = read(path)
     if args.json:
         from fastalloc.analysis.events import happened
+        from fastalloc.analysis.resident import verdict
 
-        events = {"happened": [each._asdict() for each in happened(snapshot)]}
-        output.print_json(
-            snapshot.to_dict() | events | ({"dump": snapshot.dump} if snapshot.dump else {})
-        )
+        more: dict[str, Any] = {"happened": [each._asdict() for each in happened(snapshot)]}
+        more["verdict"] = verdict(snapshot)._asdict()
+        if snapshot.dump:
+            more["dump"] = snapshot.dump
+        output.print_json(snapshot.to_dict() | more)
         return 0
     console = output.make_console()
     if snapshot.dump:
         print_state(console, snapshot.dump, args.limit)
     _print_facts(console, snapshot)
+    print_resident(console, snapshot)
     _print_tables(console, snapshot, args.limit)
     return 0
+
+
+def _ask(path: Path) -> None:
+    """Of a running process. One that does not answer, or that is another user's, is shown as it is known."""
+    from fastalloc.recording.errors import RecordingError
+    from fastalloc.recording.running import look_at_resident
+
+    with suppress(RecordingError, OSError):
+        look_at_resident(path, ANSWER_SECONDS)
 
 
 Row = Sequence[str]

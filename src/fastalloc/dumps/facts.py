@@ -87,6 +87,14 @@ def memory(status: Status, header: dict[str, Any], headroom: int) -> dict[str, o
     }
 
 
+def resident() -> dict[str, object]:
+    """What resident memory consists of: struct fa_resident, None for what cannot be told. It is in the
+    recording's copy as well."""
+    told: dict[str, object] = dict(_core.look_at_resident())
+    del told["time_ns"]
+    return told
+
+
 def guard(header: dict[str, Any]) -> dict[str, object]:
     """What the guard of the limit has seen. size: of the allocation that tripped it."""
     number = header["guard_state"]

@@ -89,6 +89,7 @@ def _write(reason: str) -> str:
     add("time", now)
     add("process", lambda: facts.process(dumps.settings.program))
     add("memory", lambda: facts.memory(status, header, headroom))
+    add("resident", facts.resident)
     add("guard", lambda: facts.guard(header))
     add("status", lambda: facts.recorder(status))
     add("losses", lambda: facts.losses(header))

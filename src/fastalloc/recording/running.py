@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fastalloc.recording.layout import HEADER, LAYOUT_VERSION, MAGIC, Control, M
 from fastalloc.recording.process import is_alive
 
 WORDS = ("control", "dump_requests", "resident_requests")
+POLL_SECONDS = 0.02
 
 _MAPPED = re.compile(rb"^[0-9a-f]+-[0-9a-f]+ rw.s \S+ ([0-9a-f]+):([0-9a-f]+) (\d+) ", re.MULTILINE)
 
@@ -106,6 +108,22 @@ class Running:
 
     def _refused(self, why: str) -> RecordingError:
         return RecordingError(f"{self.path}: {why}; nothing was changed")
+
+
+def look_at_resident(path: Path, seconds: float) -> bool:
+    """Have the process of this recording note what its resident memory consists of. False: it did not
+    answer in time. RecordingError when it cannot be asked. It wakes for that within a second."""
+    with Running(path) as running:
+        before = running.header["resident"]["time_ns"]
+        running.write(
+            "resident_requests", int(running.header["resident_requests"]) + 1 & 0xFFFF_FFFF
+        )
+        until = time.monotonic() + seconds
+        while running.read()["resident"]["time_ns"] == before:
+            if time.monotonic() > until:
+                return False
+            time.sleep(POLL_SECONDS)
+    return True
 
 
 def disable(path: Path) -> Running:

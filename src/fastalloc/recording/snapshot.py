@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fastalloc.recording import holders
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.layout import COUNT_SCALE, HEADER, Exit, Loss, Mode, Region, State
+from fastalloc.recording.resident import Resident
+from fastalloc.recording.resident import resident as split_resident
 from fastalloc.recording.stacks import Frame, Stacks
 from fastalloc.recording.views import Table, Views
 
@@ -240,6 +242,12 @@ class Snapshot:
         """
         return self._views.events()
 
+    @cached_property
+    def resident(self) -> Resident:
+        """What resident memory consists of, as the process last told; `resident.Resident` says which
+        parts there are. It tells when asked: by `fastalloc.snapshot()`, a dump, or `fastalloc info`."""
+        return split_resident(self, self._tables.header["resident"])
+
     # Strings and stacks
 
     @cached_property
@@ -317,6 +325,7 @@ class Snapshot:
             "losses": self.losses,
             "options": self.options,
             "header": self.header,
+            "resident": self.resident._asdict(),
             **tables,
         }
 
