@@ -35,7 +35,7 @@ allocation = st.fixed_dictionaries(
         "size": st.integers(1, 1 << 20),
         "times": st.floats(1, 1000),
         "tid": st.integers(1, 4),
-        "domain": st.sampled_from(["RAW", "MEM", "OBJ"]),
+        "domain": st.sampled_from(["RAW", "MEM", "OBJ", "MALLOC", "MMAP"]),
         "span": st.sampled_from(["", "GET /orders/", "GET /"]),
         "address": st.sampled_from([None, 0x1000, 0x1008, 0x2001]),
     }

@@ -155,3 +155,40 @@ answer(during=during, after=held("work"))
     )
     assert done.answer["during"]["MALLOC"] > 1000 * 100  # of OpenSSL's digests
     assert done.answer["after"].get("MALLOC", 0) < 20_000
+
+
+@pytest.mark.parametrize("kind", ["aggregated", "all"])
+def test_an_export_names_the_families_of_what_libraries_hold(
+    programs: NativePrograms, kind: str
+) -> None:
+    """Read by memray itself. At interval 1 every byte is exact; 2000 are left for what ctypes takes in the line."""
+    memray = pytest.importorskip("memray")
+    done = programs.run(
+        """
+        import mmap
+        import fastalloc
+        from tests.core.inside import *
+        fastalloc.start(interval_bytes=1, native=True, scale=16)
+        import ctypes, os
+        library = ctypes.CDLL(os.environ["TEST_CALLS"])
+        library.call_malloc.restype = ctypes.c_void_p
+        block = library.call_malloc(ctypes.c_size_t(1_000_000))
+        pages = mmap.mmap(-1, 3 << 20)
+        answer(done=True)
+        """
+    )
+    from fastalloc.export import export_memray
+
+    path = programs.base / "exported.bin"
+    export_memray(done.snapshot(), path, kind=kind)
+    families: dict[str, int] = {}
+    reader = memray.FileReader(path)
+    # Of a heap memray makes one record per stack, in the family of the first block there.
+    single = kind == "all"
+    for record in (
+        reader.get_allocation_records() if single else reader.get_leaked_allocation_records()
+    ):
+        name = memray.AllocatorType(record.allocator).name
+        families[name] = max(families.get(name, 0), record.size)
+    assert families["MALLOC"] == pytest.approx(1_000_000, abs=2000)
+    assert families["MMAP"] == pytest.approx(3 << 20, abs=2000)

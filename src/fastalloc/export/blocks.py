@@ -46,6 +46,7 @@ class Block(NamedTuple):
     thread: int
     node: int
     allocator: Allocator
+    is_arena: bool  # memory that other blocks may lie in, no part of the live heap
 
 
 class Threads:
@@ -145,6 +146,7 @@ class Translator:
                 self.threads.number(tid, thread),
                 self._node(site, self._span(span_id), self._phase(phase), thread),
                 self._allocators[domain],
+                domain is Domain.ARENA,
             )
 
     def _span(self, span_id: int) -> str:

@@ -42,6 +42,7 @@ class _Written(NamedTuple):
     allocator: Allocator
     address: int
     size: int
+    is_arena: bool = False
 
 
 class Replay:
@@ -68,22 +69,23 @@ class Replay:
 
         number: to free it by.
         """
-        if block.allocator is not Allocator.MMAP:
+        if not block.is_arena:
             self._heap += block.weight
             if self._forgotten_bytes + self._heap > self._most:
                 self.forget(max(0, self._most - self._heap))
         path = self._paths.get(block.node)
         if path is None:
             path = self._paths[block.node] = self._tree.path(block.node)
-        self._written[number] = self._write(
-            path, _Written(block.thread, block.allocator, self._address(block), block.weight)
+        written = _Written(
+            block.thread, block.allocator, self._address(block), block.weight, block.is_arena
         )
+        self._written[number] = self._write(path, written)
 
     def free(self, number: int) -> None:
         """Write the free of a block written before."""
         block = self._written.pop(number)
         self._addresses.discard(block.address)
-        if block.allocator is not Allocator.MMAP:
+        if not block.is_arena:
             self._heap -= block.size
         self._write_free(block)
 
@@ -110,16 +112,24 @@ class Replay:
         self.file.free(block.allocator, block.address, block.size)
 
     def _address(self, block: Block) -> int:
-        """The block's own address, as far as the format can say it and no other block is there."""
+        """The block's own address, as far as the format can say it and no other block is there.
+
+        memray takes a mapping for all bytes from its address on, and what is unmapped out of others: one
+        of a sample's weight would reach into its neighbours.
+        """
+        if block.allocator is Allocator.MMAP:
+            return self._new_address(block.weight)
         address = block.address & ~7
         if not address or address in self._addresses:
             address = self._new_address()
         self._addresses.add(address)
         return address
 
-    def _new_address(self) -> int:
-        self._made_up += 8
-        return self._made_up
+    def _new_address(self, size: int = 8) -> int:
+        """With room for so many bytes up to the next one; the format has multiples of 8 only."""
+        address = self._made_up
+        self._made_up += (size + 7) & ~7
+        return address
 
 
 def has_forgotten(snapshot: Snapshot) -> bool:
@@ -176,7 +186,7 @@ def _events(blocks: list[Block], anchors: list[Anchor]) -> list[tuple[int, int, 
 
 def _gaps(anchors: list[Anchor], blocks: list[Block]) -> list[int]:
     """Return how much of the live heap at each anchor no known block explains."""
-    known = held_at(anchors, (b for b in blocks if b.allocator is not Allocator.MMAP))
+    known = held_at(anchors, (b for b in blocks if not b.is_arena))
     gaps = [max(0, anchor.live_bytes - held) for anchor, held in zip(anchors, known, strict=True)]
     gaps[-1] = 0  # now all live samples are known
     return gaps

@@ -16,7 +16,7 @@ from fastalloc.export.errors import ExportError
 from fastalloc.export.header import Header, Kind
 from fastalloc.export.history import write_history
 from fastalloc.export.memory_plot import anchors_of, held_at
-from fastalloc.export.records import FIRST_PYTHON, Allocator
+from fastalloc.export.records import FIRST_PYTHON
 from fastalloc.export.rows import rows_of
 from fastalloc.export.versions import chosen_version, format_for, pymalloc_for
 
@@ -81,7 +81,7 @@ def _aggregated(
 def _memory_plot(snapshot: Snapshot, blocks: list[Block]) -> Iterator[bytes]:
     start_ms = _start_ms(snapshot)
     points = [point for point in anchors_of(snapshot) if point.rss_bytes is not None]
-    arenas = held_at(points, (block for block in blocks if block.allocator is Allocator.MMAP))
+    arenas = held_at(points, (block for block in blocks if block.is_arena))
     for point, arena_bytes in zip(points, arenas, strict=True):
         yield aggregated.memory_snapshot(
             start_ms + point.time_ns // 1_000_000,
