@@ -11,6 +11,7 @@ from benchmarks import (
     growth,
     guard_reaction,
     instructions,
+    native_accuracy,
     overheads,
     report,
     startup,
@@ -31,6 +32,10 @@ COMMANDS = {
     "startup": (startup.main, "what each profiler adds to the start of a process"),
     "trackers": (trackers.main, "what trackers add to requests, by tracker"),
     "accuracy": (accuracy.main, "what each profiler says of a heap that is known"),
+    "native-accuracy": (
+        native_accuracy.main,
+        "native memory by line, beside memray's exact answer",
+    ),
     "docs": (whole.main, "all of docs/benchmarks.md in a given time"),
     "report": (report.main, "write docs/benchmarks.md from the results so far"),
 }
@@ -45,7 +50,7 @@ def main(arguments: list[str]) -> int:
         "usage: python -m benchmarks COMMAND [--python PATH ...] [options]; COMMAND --help for more"
     )
     for each, (_, text) in COMMANDS.items():
-        print(f"  {each:13} {text}")
+        print(f"  {each:15} {text}")
     return 0 if name in ("", "-h", "--help") else 2
 
 

@@ -14,6 +14,7 @@ from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
 from benchmarks.turns import last_line
 from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads_native import NATIVE
 
 Document = dict[str, Any]
 MIB = 1 << 20
@@ -111,6 +112,16 @@ def means_of(document: Document) -> dict[str, tuple[float, float]]:
         for name, each in ratios_of(document).items()
         if len(each) == len(document["workloads"])
     }
+
+
+def native_median(document: Document) -> ratios.Ratio | None:
+    """Of the NATIVE workloads that whose ratio is the median; None if one of them was not measured."""
+    measured = ratios_of(document).get("native", {})
+    if not all(name in measured for name in NATIVE):
+        return None
+    return sorted((measured[name] for name in NATIVE), key=lambda ratio: ratio.median)[
+        len(NATIVE) // 2
+    ]
 
 
 def overview(documents: list[Document]) -> Table:

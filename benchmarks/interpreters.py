@@ -31,6 +31,8 @@ WORKLOADS = (
     "fastapi",
     "uvicorn",
     "sqlalchemy",
+    "pillow",
+    "lxml",
     "rich",
 )
 PEERS = ("memray", "ddtrace", "pyroscope-io", "scalene", "filprofiler")

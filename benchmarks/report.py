@@ -11,6 +11,7 @@ from benchmarks import (
     floors,
     growth,
     layers,
+    native_accuracy,
     quotes,
     ratios,
     results,
@@ -193,7 +194,8 @@ def page() -> str:
     compared, counted = comparison.load(), results.load("instructions")
     others, known = results.load("overheads"), results.load("accuracy")
     started, tracked, grown = (results.load(kind) for kind in ("startup", "trackers", "growth"))
-    every = [*compared, *started, *known, *counted, *others, *tracked, *grown]
+    native = results.load("native-accuracy")
+    every = [*compared, *started, *known, *native, *counted, *others, *tracked, *grown]
     newest = results.revision(max(every, key=lambda d: str(d["date"]))) if every else ""
     parts = [INTRODUCTION]
 
@@ -224,6 +226,9 @@ def page() -> str:
     if known:
         section("The answer against the truth", known)
         add(accuracy.table(known))
+    if native:
+        section("Native memory", native)
+        add(native_accuracy.table(native))
     if counted:
         section("Instructions", counted)
         add(pairs(counted), whole(counted))

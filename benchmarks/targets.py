@@ -10,7 +10,7 @@ from benchmarks.tables import Table
 from benchmarks.workloads import WORKLOADS
 
 Document = dict[str, Any]
-STANDBY, SHARE = 1.003, 0.5
+STANDBY, SHARE, NATIVE_LIMIT = 1.003, 0.5, 1.02
 VERDICTS = {
     (True, True): "met",
     (True, False): "met?",
@@ -47,6 +47,10 @@ def table(compared: list[Document], counted: list[Document]) -> Table:
 
     for document in compared:
         title = label(document)
+        native = comparison.native_median(document)
+        if native:
+            what = f"{title}: native, CPU, median over the native workloads"
+            add(what, NATIVE_LIMIT, native.median, native.error)
         if comparison.missing_workloads(document):
             incomplete(f"{title}: CPU", len(document["workloads"]))
             continue

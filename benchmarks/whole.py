@@ -3,7 +3,7 @@
     python -m benchmarks docs --python /usr/bin/python3.11 .venv/bin/python --minutes 25
 
 Parts are measured one after the other, each in its share of the time; what times nothing (instructions, the
-error of each tool's answer) may be measured beforehand, on a busy machine: `--parts instructions accuracy`. Each part
+error of each tool's answer) may be measured beforehand, on a busy machine: `--parts instructions accuracy native-accuracy`. Each part
 leaves JSON in build/benchmarks/results, and the page is written anew from all of it after each part. A part
 that fails is told of on the page, and the others go on; the status is 1 then. `--resume` keeps what was measured of the same fastalloc.
 """
@@ -23,6 +23,7 @@ from benchmarks import (
     counting,
     growth,
     instructions,
+    native_accuracy,
     overheads,
     report,
     results,
@@ -115,15 +116,22 @@ def _accuracy(builds: list[Interpreter], minutes: float, resume: bool) -> str:
     return ""
 
 
+def _native_accuracy(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    for interpreter in _missing("native-accuracy", builds, resume):
+        native_accuracy.run(interpreter, list(native_accuracy.LIBRARIES), native_accuracy.RUNS)
+    return ""
+
+
 PARTS = {
     part.name: part
     for part in (
-        Part("compare", 0.56, _compare),
+        Part("compare", 0.48, _compare),
         Part("startup", 0.06, _startup),
         Part("overheads", 0.12, _overheads),
         Part("growth", 0.14, _growth),
         Part("trackers", 0.04, _trackers),
         Part("accuracy", 0.04, _accuracy),
+        Part("native-accuracy", 0.08, _native_accuracy),
         Part("instructions", 0.04, _instructions),
     )
 }

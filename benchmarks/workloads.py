@@ -1,7 +1,7 @@
 """The workloads. `WORKLOADS[name]()` prepares one and returns the function that does it once.
 
 From pyperformance, as it ships them: json_loads, raytrace, deltablue, async_tree; and, with its
-data, pickle, json_dumps, django_template. workloads_services has those with a server or a database. The
+data, pickle, json_dumps, django_template. workloads_services has those with a server or a database, workloads_native those of C libraries. The
 others are loops that do little but allocate.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.workloads_native import WORKLOADS_NATIVE
 from benchmarks.workloads_pyperformance import pyperformance
 from benchmarks.workloads_services import SERVICES
 
@@ -187,6 +188,15 @@ WORKLOADS: dict[str, Callable[[], Work]] = {
     make.__name__: make
     for make in (
         *(json_loads, json_dumps, pickle, django_template, dicts, strs, small_objects),
-        *(binary_trees, raytrace, deltablue, async_tree, regex, numpy, *SERVICES),
+        *(
+            binary_trees,
+            raytrace,
+            deltablue,
+            async_tree,
+            regex,
+            numpy,
+            *WORKLOADS_NATIVE,
+            *SERVICES,
+        ),
     )
 }
