@@ -54,9 +54,11 @@ cdef extern from "fastalloc.h":
         uint64_t own_file_bytes
         uint64_t own_shmem_bytes
 
-    void fa_resident_read(fa_resident *found) nogil
-    void fa_resident_arenas(fa_resident *found)
-    void fa_resident_note(const fa_resident *found)
+    struct fa_look:
+        fa_resident found
+    void fa_look_begin(fa_look *look) nogil
+    void fa_look_at_arenas(fa_look *look)
+    void fa_look_end(fa_look *look) nogil
 
     struct fa_header:
         uint32_t pid

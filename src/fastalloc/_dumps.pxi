@@ -194,9 +194,10 @@ def count_objects(tuple wanted, double seconds, size_t most):
 def look_at_resident():
     """Note in the recording what resident memory consists of now; the same as a dict, None for what cannot
     be told. Fields as in struct fa_resident. resident.h says what it costs."""
-    cdef fa_resident found
+    cdef fa_look look
     with nogil:
-        fa_resident_read(&found)
-    fa_resident_arenas(&found)
-    fa_resident_note(&found)
-    return {name: None if value == UINT64_MAX else value for name, value in (<dict>found).items()}
+        fa_look_begin(&look)
+    fa_look_at_arenas(&look)
+    with nogil:
+        fa_look_end(&look)
+    return {name: None if value == UINT64_MAX else value for name, value in (<dict>look.found).items()}

@@ -8,14 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "fastalloc.h"
 #include "hooks.h"
 #include "resident.h"
 
-#define PRINTOUT_BYTES 16384 /* it is 4 KiB, mostly of a line per size */
-
-static char printout[PRINTOUT_BYTES]; /* the GIL guards it */
-static int (*print)(FILE *);
+static int (*print)(FILE *); /* NULL: this interpreter does not offer it */
 
 static void print_into(void *file)
 {
@@ -42,18 +38,27 @@ int arenas_parse(const char *text, uint64_t *held, uint64_t *live)
            number_behind(text, "# bytes in available blocks", &available) && *live + available <= *held;
 }
 
-void fa_resident_arenas(struct fa_resident *found)
+void arenas_open(struct fa_look *look)
+{
+    void *address = dlsym(RTLD_DEFAULT, "_PyObject_DebugMallocStats");
+    *(void **)(void *)&print = address;
+    memset(look->printout, 0, sizeof look->printout);
+    look->file = address ? fmemopen(look->printout, sizeof look->printout, "w") : NULL;
+}
+
+void fa_look_at_arenas(struct fa_look *look)
+{
+    /* It prints nothing where the object allocator is not pymalloc itself, so not under our hooks. */
+    if (look->file) hooks_with_original_objects(print_into, look->file);
+}
+
+void arenas_close(struct fa_look *look)
 {
     uint64_t held, live;
-    *(void **)(void *)&print = dlsym(RTLD_DEFAULT, "_PyObject_DebugMallocStats");
-    FILE *file = print ? fmemopen(printout, sizeof printout, "w") : NULL;
-    if (!file) return;
-    printout[0] = 0;
-    /* It prints nothing where the object allocator is not pymalloc itself, so not under our hooks. */
-    hooks_with_original_objects(print_into, file);
-    fclose(file);
-    printout[sizeof printout - 1] = 0;
-    if (!arenas_parse(printout, &held, &live)) return;
-    found->arena_bytes = held;
-    found->arena_live_bytes = live;
+    if (!look->file) return;
+    fclose(look->file);
+    look->printout[sizeof look->printout - 1] = 0;
+    if (!arenas_parse(look->printout, &held, &live)) return;
+    look->found.arena_bytes = held;
+    look->found.arena_live_bytes = live;
 }

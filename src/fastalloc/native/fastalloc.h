@@ -140,11 +140,17 @@ void fa_take_in(struct fa_thread *slot);
 void fa_live_by_domain(uint64_t bytes[FA_DOMAIN_COUNT]); /* estimated; some 10 us: reads all sites */
 void fa_thread_totals(uint64_t *count, uint64_t *bytes); /* exact, of the calling thread */
 
-/* --- resident memory (resident.h): what it consists of, in three steps --------------------- */
-/* WITHOUT the GIL: malloc's share costs as much as it has free pieces, under its lock; the rest 0.1 to 1 ms. */
-void fa_resident_read(struct fa_resident *found);
-void fa_resident_arenas(struct fa_resident *found); /* GIL: some 10 ns for each pool (16 KiB) of the object allocator */
-void fa_resident_note(const struct fa_resident *found); /* any: into the header */
+/* --- resident memory (resident.h): a look at what it consists of, in three steps ------------- */
+#define FA_PRINTOUT_BYTES 8192 /* it is 4 KiB, mostly of a line per size */
+struct fa_look {
+    struct fa_resident found;
+    void *file; /* into `printout` */
+    char printout[FA_PRINTOUT_BYTES];
+};
+/* WITHOUT the GIL: the kernel's counts and malloc's. 0.1 ms, and 1 ms for some 10,000 pieces that malloc holds free. */
+void fa_look_begin(struct fa_look *look);
+void fa_look_at_arenas(struct fa_look *look); /* GIL. Some 15 ns for each pool (16 KiB) of the object allocator */
+void fa_look_end(struct fa_look *look); /* WITHOUT the GIL: into the recording's header */
 
 /* --- dumps; GIL, except fa_dump_write (any). One at a time ------------------------------- */
 /* Memory for the text of state.json, `most` bytes at most, the first `touched` of which cost nothing

@@ -94,6 +94,7 @@ static int continue_in_child(void)
     usage_reopen();
     guard_child();
     header->forked_ns = fa_now_ns();
+    memset(&header->resident, 0, sizeof header->resident); /* the parent's */
     header->ended_count = header->ended_bytes = 0;
     header->exit_kind = FA_EXIT_UNKNOWN;
     header->exit_name = 0;

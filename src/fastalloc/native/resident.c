@@ -9,7 +9,6 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "fastalloc.h"
 #include "raw_memory.h"
 #include "recorder.h"
 
@@ -113,19 +112,22 @@ static void read_own(struct fa_resident *found)
 
 /* --- the door --------------------------------------------------------------------------------- */
 
-void fa_resident_read(struct fa_resident *found)
+void fa_look_begin(struct fa_look *look)
 {
+    struct fa_resident *found = &look->found;
     memset(found, 0xff, sizeof *found); /* all FA_UNKNOWN */
     read_malloc(found);
     read_own(found);
     read_kernel(found); /* the last: what the others touch is in it */
-    found->time_ns = fa_now_ns();
+    found->time_ns = fa.header ? fa_now_ns() : 0;
+    arenas_open(look);
 }
 
-void fa_resident_note(const struct fa_resident *found)
+void fa_look_end(struct fa_look *look)
 {
+    arenas_close(look);
     if (!fa.header) return;
     fa_lock();
-    fa.header->resident = *found;
+    fa.header->resident = look->found;
     fa_unlock();
 }
