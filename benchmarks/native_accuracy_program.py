@@ -8,6 +8,7 @@ LIBRARY and SEED alone, so that two processes hold the same.
 from __future__ import annotations
 
 import glob
+import importlib
 import json
 import linecache
 import os
@@ -86,6 +87,14 @@ def hold_sqlite(chance: random.Random) -> object:
     return bases
 
 
+IMPORTS = {
+    "numpy": ["numpy"],
+    "pandas": ["pandas"],
+    "pillow": ["PIL.Image", "PIL.BmpImagePlugin"],
+    "lxml": ["lxml.etree"],
+    "sqlite": ["sqlite3"],
+}
+"""Imported before: what an import takes depends on what is there already, memray's own modules or fastalloc's."""
 LIBRARIES: dict[str, Callable[[random.Random], object]] = {
     "numpy": hold_numpy,
     "pandas": hold_pandas,
@@ -160,6 +169,8 @@ PROFILERS = {"fastalloc": _with_fastalloc, "memray": _with_memray}
 
 def main(profiler: str, library: str, seed: str, scratch: str) -> None:
     """Print the answer."""
+    for name in IMPORTS[library]:
+        importlib.import_module(name)
     print(json.dumps(PROFILERS[profiler](LIBRARIES[library], int(seed), scratch)))
 
 

@@ -46,6 +46,7 @@ def document(found: list[dict[str, Any]]) -> dict[str, Any]:
 def test_a_bias_beyond_chance_is_marked_and_a_failure_told() -> None:
     assert [row[-1] for row in table([document(runs(9, 11, 10, 10))]).rows] == ["yes"]
     assert [row[-1] for row in table([document(runs(12, 12.1, 11.9, 12))]).rows] == ["**no**"]
+    assert [row[-1] for row in table([document(runs(12))]).rows] == ["one run"]
     (row,) = table([document([{"failed": "memray: no"}])]).rows
     assert row[-1] == "failed: memray: no"
 
