@@ -33,13 +33,13 @@ def pillow() -> Callable[[], object]:
 
 
 def lxml() -> Callable[[], object]:
-    """A feed of 100 entries parsed, searched, changed and written."""
+    """A feed of 150 entries parsed, searched, changed and written."""
     from lxml import etree
 
     entries = "".join(
         f'<entry id="{number}"><title>Entry {number}</title><author>A{number % 7}</author>'
         f"<content>{'words ' * 20}</content></entry>"
-        for number in range(100)
+        for number in range(150)
     )
     text = f"<feed>{entries}</feed>".encode()
 
