@@ -129,8 +129,9 @@ def table(documents: list[dict[str, Any]]) -> Table:
         note="Twin processes of the same program and seed: memray tracks every allocation of all allocators and is the "
         f"truth, fastalloc samples with native on, {interval} KiB apart. Difference: mean over the runs with its standard "
         "error: the bias. In standard errors: root mean square of single runs' differences in the standard error that "
-        'fastalloc gives with them; 1 is as promised. "no": the bias is over three of its errors, three intervals over all runs, and 0.5 % for what '
-        "memray makes CPython allocate.",
+        "fastalloc gives with them; 1 is as promised, and more where a block of several intervals was missed once, which is "
+        'rare and of which the run\'s own error knows nothing. "no": the bias is over three of its errors, three intervals '
+        "over all runs, and 0.5 % for what memray makes CPython allocate.",
     )
     for document in documents:
         name = document["interpreter"]["label"]
