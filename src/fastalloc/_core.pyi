@@ -109,6 +109,7 @@ class Phase(Scope):
 class Meter:
     count: int
     bytes: int
+    times: int
     def begin(self) -> None: ...
     def end(self) -> None: ...
 

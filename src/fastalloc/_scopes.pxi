@@ -193,11 +193,11 @@ cdef class Phase(Scope):
 
 cdef class Meter:
     """What the calling thread allocates between begin() and end(), added up over any number of such
-    pairs, each in one thread. Exact, allocates nothing itself, and costs well under 0.1 us a call; but
+    pairs (`times`), each in one thread. Exact, allocates nothing itself, and costs well under 0.1 us a call; but
     what else the thread runs in between (other tasks, greenlets) counts too, so use a phase where it
     may switch."""
     cdef uint64_t count_before, bytes_before
-    cdef readonly uint64_t count, bytes
+    cdef readonly uint64_t count, bytes, times
 
     def begin(self):
         """Count from here."""
@@ -207,6 +207,7 @@ cdef class Meter:
         """Up to here."""
         cdef uint64_t count = 0, total = 0
         fa_thread_totals(&count, &total)
+        self.times += 1
         if count >= self.count_before and total >= self.bytes_before:  # else: recording began anew
             self.count += count - self.count_before
             self.bytes += total - self.bytes_before

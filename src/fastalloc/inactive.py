@@ -65,7 +65,7 @@ class Phase(Scope):
 class Meter:
     """Measures nothing."""
 
-    count = bytes = 0
+    count = bytes = times = 0
 
     def begin(self) -> None:
         """Count from here."""

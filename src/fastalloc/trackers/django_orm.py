@@ -44,6 +44,7 @@ def install() -> None:
     """Wrap what there is to wrap; once. Needs Django to be set up."""
     if _undo:
         return
+    from django.db.backends import utils
     from django.db.models import query
     from django.db.models.fields import related_descriptors
     from django.db.models.sql import compiler
@@ -60,6 +61,8 @@ def install() -> None:
     ):
         iterable = getattr(query, name)
         _replace(iterable, "__iter__", _wrapped_iter(iterable.__iter__, name))
+    cursor = utils.CursorWrapper
+    _replace(cursor, "__iter__", django_statements.wrapped_cursor_iter(cursor.__iter__))
     for name in ("SQLCompiler", "SQLInsertCompiler"):
         kind = getattr(compiler, name)
         _replace(kind, "execute_sql", django_statements.wrapped_execute_sql(kind.execute_sql))

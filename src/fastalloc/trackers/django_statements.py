@@ -1,7 +1,8 @@
 """Django's statements: those that its compiler makes, and those of raw cursors.
 
 What has no query set around it (insert, delete, ...) is a section of `execute_sql`; a raw cursor's statement is one of
-the execute wrapper, which Django calls around every statement, with its fetches added.
+the execute wrapper, which Django calls around every statement, with what is read of its result added: any
+statement's that has one, whatever its verb.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import functools
 
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import global_scopes, models, queries
+from fastalloc.trackers.reading import one_by_one
 from fastalloc.trackers.work import Section, apart, current, innermost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from fastalloc.trackers.work import Work
 
+_KEPT = "fastalloc_section"  # attribute of a cursor whose result is to be read
+_WRITES = ("INSERT", "REPLACE", "UPDATE", "DELETE")
 _NO_QUERIES = ("BEGIN", "START", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
@@ -138,7 +142,7 @@ def execute_wrapper(
 def _name(section: Section, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> None:
     """The section's statement is known now, and was executed."""
     shape = section.query.shape = queries.shape_of(sql)
-    if shape.verb not in ("INSERT", "REPLACE", "UPDATE", "DELETE"):
+    if shape.verb not in _WRITES:
         return
     rows = getattr(context["cursor"], "rowcount", -1)
     if many and rows is not None and rows < 0:
@@ -146,7 +150,13 @@ def _name(section: Section, sql: Any, params: Any, many: bool, context: dict[str
     if shape.row_count > max(rows or 0, 0):
         rows = shape.row_count  # INSERT ... RETURNING: the driver counts rows as they are read
     section.query.rows = rows = max(rows or 0, 0)
+    section.query.rows_are_counted = rows > 0  # else: by who reads what it returns, if it does
+    _changed(section, rows)
+
+
+def _changed(section: Section, rows: int) -> None:
     if models.enabled:
+        shape = section.query.shape
         models.breaker.call(
             models.changed, section.work, _label_of_table(shape.table), shape.verb, rows
         )
@@ -176,9 +186,15 @@ def _end_raw(section: Section, sql: Any, params: Any, many: bool, context: dict[
     _name(section, sql, params, many, context)
     queries.end(section)
     cursor = context["cursor"]
-    if section.query.shape.verb == "SELECT" and hasattr(cursor, "__dict__"):
-        for name in ("fetchone", "fetchmany", "fetchall"):
+    if not hasattr(cursor, "__dict__"):
+        return
+    has_result = getattr(cursor, "description", None) is not None
+    cursor.__dict__[_KEPT] = section if has_result else None
+    for name in ("fetchone", "fetchmany", "fetchall"):
+        if has_result:
             cursor.__dict__[name] = _Fetch(cursor, name, section)
+        else:
+            cursor.__dict__.pop(name, None)
 
 
 class _Fetch:
@@ -195,7 +211,7 @@ class _Fetch:
             # What it stands in for is made by the class's __getattr__.
             original = type(self._cursor).__getattr__(self._cursor, self._name)
             of_query = self._section
-            if current() is not of_query.work or innermost() is not None:
+            if current() is not of_query.work:
                 return original(*args, **kwargs)
             section = apart(queries.breaker, queries.more_of, of_query)
             if section is None:
@@ -214,5 +230,26 @@ class _Fetch:
 
 
 def _end_fetch(section: Section, result: Any) -> None:
-    section.query.rows = len(result) if type(result) is list else int(result is not None)
+    _count_rows(section, len(result) if type(result) is list else int(result is not None))
     queries.end(section)
+
+
+def _count_rows(section: Section, rows: int) -> None:
+    if section.query.execution.rows_are_counted:
+        return
+    section.query.rows = rows
+    if section.query.shape.verb in _WRITES:
+        _changed(section, rows)
+
+
+def wrapped_cursor_iter(original: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Any]:
+    """`CursorWrapper.__iter__`: what it reads is added to the cursor's query."""
+
+    @functools.wraps(original)
+    def __iter__(self: Any) -> Any:
+        section = self.__dict__.get(_KEPT)
+        if section is None or current() is not section.work:
+            return original(self)
+        return one_by_one(section, iter(original(self)))
+
+    return __iter__

@@ -144,7 +144,7 @@ def begin(current: Work, what: str, subject: object = None) -> Section:
 def more_of(query: Section) -> Section:
     """A section in which more rows of a query are read, whose own section is over."""
     section = work.Section(query.work, query.label, query)
-    section.query = Pending(query.query.at, query.query.shape, 0)
+    section.query = Pending(query.query.at, query.query.shape, query.query)
     section.query.scopes = query.query.scopes
     return section
 
@@ -157,17 +157,30 @@ def label_of(what: str, at: str) -> str:
 
 class Pending:
     """A query whose section is open: what will be added to its entry at the end. executions: 1, or 0
-    where more rows of one that is counted are read. scopes: names of the global scopes that it went
-    through."""
+    where more rows of one that is counted are read: `execution`. all_*: of an execution and of what
+    was read of it since. rows_are_counted: by the statement itself or by whoever makes objects of them;
+    who reads them does not. scopes: names of the global scopes that it went through."""
 
-    __slots__ = ("at", "executions", "rows", "scopes", "shape")
+    __slots__ = (
+        *("_first", "all_bytes", "all_rows", "at", "executions", "rows", "rows_are_counted"),
+        *("scopes", "shape"),
+    )
 
-    def __init__(self, at: str, shape: Shape | None = None, executions: int = 1) -> None:
+    def __init__(
+        self, at: str, shape: Shape | None = None, execution: Pending | None = None
+    ) -> None:
         self.at = at
         self.shape = shape
-        self.executions = executions
-        self.rows = 0
+        self._first = execution
+        self.executions = int(execution is None)
+        self.rows_are_counted = False
+        self.rows = self.all_rows = self.all_bytes = 0
         self.scopes: tuple[str, ...] = ()
+
+    @property
+    def execution(self) -> Pending:
+        """The one whose rows these are: itself, unless it reads more of another."""
+        return self if self._first is None else self._first
 
 
 def is_unnamed(section: Section | None) -> TypeGuard[Section]:
@@ -180,46 +193,29 @@ def end(section: Section) -> None:
     pending = section.query
     if pending.shape is None:  # nothing was executed: no rows can match, or it failed before
         return
-    add(
-        section.work,
-        pending.shape,
-        pending.at,
-        rows=pending.rows,
-        size=section.bytes,
-        allocations=section.allocations,
-        seconds=section.seconds,
-        executions=pending.executions,
-    )
+    execution = pending.execution
+    execution.all_rows += pending.rows
+    execution.all_bytes += section.bytes
+    _add(section, pending, execution)
     for name in pending.scopes:
         global_scopes.breaker.call(
             global_scopes.count, section, name, pending.rows, pending.executions
         )
 
 
-def add(
-    current: Work,
-    shape: Shape,
-    at: str,
-    *,
-    rows: int,
-    size: int,
-    allocations: int,
-    seconds: float,
-    executions: int = 1,
-) -> None:
-    """Count an execution, or with executions=0 more of the last one, in the request's table."""
-    table = of(current)
-    query = table.get(shape.text, at)
+def _add(section: Section, pending: Pending, execution: Pending) -> None:
+    table = of(section.work)
+    query = table.get(pending.shape.text, pending.at)  # type: ignore[union-attr]
     if query is None:
-        table.not_kept += executions
+        table.not_kept += pending.executions
         return
-    query.count += executions
-    query.rows += rows
-    query.bytes += size
-    query.allocations += allocations
-    query.seconds += seconds
-    query.largest_rows = max(query.largest_rows, rows)
-    query.largest_bytes = max(query.largest_bytes, size)
+    query.count += pending.executions
+    query.rows += pending.rows
+    query.bytes += section.bytes
+    query.allocations += section.allocations
+    query.seconds += section.seconds
+    query.largest_rows = max(query.largest_rows, execution.all_rows)
+    query.largest_bytes = max(query.largest_bytes, execution.all_bytes)
 
 
 def of(current: Work) -> Queries:
@@ -269,4 +265,4 @@ def reset() -> None:
     _process.not_kept = 0
 
 
-__all__ = ["NAME", "Queries", "Query", "add", "begin", "end", "finish", "section", "shape_of"]
+__all__ = ["NAME", "Queries", "Query", "begin", "end", "finish", "section", "shape_of"]

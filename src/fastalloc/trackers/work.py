@@ -184,8 +184,8 @@ class Section:
 
     __slots__ = (
         *("_outer", "_phase", "allocations", "bytes", "fetched_bytes", "label"),
-        *("nested_allocations", "nested_bytes", "nested_count", "query", "query_set", "seconds"),
-        *("subject", "within", "work"),
+        *("nested_allocations", "nested_bytes", "nested_count", "query", "query_set", "reading"),
+        *("seconds", "subject", "within", "work"),
     )
 
     def __init__(self, work: Work, label: str, subject: object = None) -> None:
@@ -197,6 +197,7 @@ class Section:
         self.fetched_bytes: int | None = None  # its bytes when the rows had been read, not hydrated
         self.seconds = 0.0
         self.query_set: object = None  # whose rows are read just now
+        self.reading: Any = None  # its rows, while they are read one by one
         self.label = label
         self._outer: Section | None = None
         self.within: Section | None = None  # the outer one, once this one was left
@@ -230,6 +231,19 @@ class Section:
             executions = getattr(self.query, "executions", 0)
             self._outer.nested_count += executions + self.nested_count
             self.within, self._outer = self._outer, None
+
+    def suspend(self) -> None:
+        """Leave it for a while, as a generator does that yields."""
+        _open.set(self._outer)
+        if self._phase is not None:
+            self._phase.suspend()
+
+    def resume(self) -> None:
+        """Go on in it."""
+        self._outer = _open.get()
+        _open.set(self)
+        if self._phase is not None:
+            self._phase.resume()
 
     def own_bytes(self) -> int:
         """So far, while it is open."""
