@@ -117,6 +117,80 @@ def core_by_dicts():
         return connection.execute(select(Book.__table__)).mappings().all()
 
 
+def core_iterated():
+    with engine.connect() as connection:
+        for _ in connection.execute(select(Book.__table__)):
+            pass
+
+
+def core_by_scalars():
+    with engine.connect() as connection:
+        for _ in connection.execute(
+            text("WITH b AS (SELECT * FROM book) SELECT * FROM b")
+        ).scalars():
+            pass
+
+
+def core_iterated_by_dicts():
+    with engine.connect() as connection:
+        for _ in connection.execute(select(Book.__table__)).mappings():
+            pass
+
+
+def core_by_partitions():
+    with engine.connect() as connection:
+        for _ in connection.execute(select(Book.__table__)).partitions(100):
+            pass
+
+
+def core_streamed():
+    with engine.connect() as connection:
+        connection = connection.execution_options(stream_results=True, max_row_buffer=200)
+        for _ in connection.execute(select(Book.__table__)):
+            pass
+
+
+def core_by_rows():
+    with engine.connect() as connection:
+        result = connection.execute(select(Book.__table__))
+        while result.fetchone():
+            pass
+
+
+def core_in_part():
+    with engine.connect() as connection:
+        result = connection.execute(select(Book.__table__))
+        for _ in range(100):
+            next(result)
+
+
+def returned():
+    copy = "INSERT INTO book (author_id, title, pages, is_printed) SELECT author_id, title, 1, 1 "
+    with engine.begin() as connection:
+        for _ in connection.execute(text(f"{copy} FROM book RETURNING id, title")):
+            pass
+        connection.execute(text("DELETE FROM book WHERE pages = 1"))
+
+
+def columns_iterated():
+    with Session(engine) as session:
+        for _ in session.execute(select(Book.id, Book.title)):
+            pass
+
+
+def columns_streamed():
+    with Session(engine) as session:
+        wanted = select(Book.id, Book.title).execution_options(yield_per=100)
+        for _ in session.execute(wanted).partitions():
+            pass
+
+
+def legacy_iterated():
+    with Session(engine) as session:
+        for _ in session.query(Book):
+            pass
+
+
 def counted():
     with Session(engine) as session:
         for _ in range(20):
@@ -166,6 +240,9 @@ def main(folder: str) -> None:
     for work in (
         *(large, repeated, repeated_by_key, joined, selected_in, tuples, iterated, streamed),
         *(core, core_by_dicts, counted, written, under_criteria, fails),
+        *(core_iterated, core_by_scalars, core_iterated_by_dicts, core_by_partitions),
+        *(core_streamed, core_by_rows, core_in_part, returned, columns_iterated),
+        *(columns_streamed, legacy_iterated),
     ):
         cases[work.__name__] = look(f"GET /{work.__name__}/", work)
     cases["fails"]["files"] = fails.files

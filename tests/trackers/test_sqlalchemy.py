@@ -23,11 +23,18 @@ def models(case: dict) -> dict[str, dict]:
     return {label.partition(".")[2]: m for label, m in case["models"]["models"].items()}
 
 
+READ_LATER = (
+    *("core_iterated", "core_by_scalars", "core_iterated_by_dicts", "core_by_partitions"),
+    *("core_streamed", "columns_iterated", "columns_streamed", "legacy_iterated"),
+)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         *("large", "repeated", "repeated_by_key", "joined", "selected_in", "tuples", "iterated"),
-        *("streamed", "core", "core_by_dicts", "counted", "under_criteria"),
+        *("streamed", "core", "core_by_dicts", "counted", "under_criteria", "returned"),
+        *READ_LATER,
     ],
 )
 def test_the_bytes_of_queries_are_those_of_the_work_alone(cases, name: str) -> None:
@@ -51,6 +58,29 @@ def test_rows_are_those_of_the_database(cases) -> None:
     for name in ("iterated", "streamed", "core", "core_by_dicts"):
         assert cases[name]["queries"]["rows"] == 1200, name
     assert cases["counted"]["queries"]["rows"] == cases["counted"]["queries"]["count"] == 20
+
+
+@pytest.mark.parametrize("name", [*READ_LATER, "core_by_rows"])
+def test_a_large_result_is_one_however_it_is_read(cases, name: str) -> None:
+    (large,) = cases[name]["queries"]["large_results"]
+    assert (large["count"], large["rows"], large["largest_rows"]) == (1, 1200, 1200)
+    assert large["largest_bytes"] == large["bytes"]
+
+
+@pytest.mark.parametrize("name", [*READ_LATER, "core_by_rows", "iterated"])
+def test_reading_row_by_row_adds_little_to_the_span(cases, name: str) -> None:
+    assert cases[name]["span"] == pytest.approx(cases[name]["alone"], rel=0.13)
+
+
+def test_a_result_that_was_read_in_part_has_the_rows_that_were_read(cases) -> None:
+    assert cases["core_in_part"]["queries"]["rows"] == 100
+
+
+def test_what_a_write_returns_are_its_rows(cases) -> None:
+    (told,) = (s for s in cases["returned"]["queries"]["statements"] if "INSERT" in s["statement"])
+    assert (told["count"], told["rows"]) == (1, 1200)
+    (book,) = cases["returned"]["models"]["models"].values()
+    assert (book["created"], book["deleted"]) == (1200, 1200)
 
 
 def test_instances_are_counted_with_those_of_joins(cases) -> None:

@@ -11,7 +11,7 @@ import functools
 
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import global_scopes, models, queries
-from fastalloc.trackers.reading import one_by_one
+from fastalloc.trackers.reading import one_by_one, reading_of_calls
 from fastalloc.trackers.work import Section, apart, current, innermost
 
 TYPE_CHECKING = False
@@ -150,7 +150,8 @@ def _name(section: Section, sql: Any, params: Any, many: bool, context: dict[str
     if shape.row_count > max(rows or 0, 0):
         rows = shape.row_count  # INSERT ... RETURNING: the driver counts rows as they are read
     section.query.rows = rows = max(rows or 0, 0)
-    section.query.rows_are_counted = rows > 0  # else: by who reads what it returns, if it does
+    section.query.rows_are_counted = rows > 0
+    section.query.written = _changed
     _changed(section, rows)
 
 
@@ -213,6 +214,10 @@ class _Fetch:
             of_query = self._section
             if current() is not of_query.work:
                 return original(*args, **kwargs)
+            if self._name == "fetchone":
+                reading = reading_of_calls(of_query)
+                if reading is not None:
+                    return reading.call(original)
             section = apart(queries.breaker, queries.more_of, of_query)
             if section is None:
                 return original(*args, **kwargs)
@@ -230,16 +235,9 @@ class _Fetch:
 
 
 def _end_fetch(section: Section, result: Any) -> None:
-    _count_rows(section, len(result) if type(result) is list else int(result is not None))
+    rows = len(result) if type(result) is list else int(result is not None)
+    queries.count_rows(section, rows)
     queries.end(section)
-
-
-def _count_rows(section: Section, rows: int) -> None:
-    if section.query.execution.rows_are_counted:
-        return
-    section.query.rows = rows
-    if section.query.shape.verb in _WRITES:
-        _changed(section, rows)
 
 
 def wrapped_cursor_iter(original: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Any]:

@@ -13,6 +13,7 @@ from fastalloc.trackers.statements import Shape, shape_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, TypeGuard
 
     from fastalloc.trackers.work import Section, Work
@@ -159,11 +160,12 @@ class Pending:
     """A query whose section is open: what will be added to its entry at the end. executions: 1, or 0
     where more rows of one that is counted are read: `execution`. all_*: of an execution and of what
     was read of it since. rows_are_counted: by the statement itself or by whoever makes objects of them;
-    who reads them does not. scopes: names of the global scopes that it went through."""
+    who reads them does not. written: of a write that counted none, to be told of the rows that it
+    returns. scopes: names of the global scopes that it went through."""
 
     __slots__ = (
         *("_first", "all_bytes", "all_rows", "at", "executions", "rows", "rows_are_counted"),
-        *("scopes", "shape"),
+        *("scopes", "shape", "written"),
     )
 
     def __init__(
@@ -174,6 +176,7 @@ class Pending:
         self._first = execution
         self.executions = int(execution is None)
         self.rows_are_counted = False
+        self.written: Callable[[Section, int], None] | None = None
         self.rows = self.all_rows = self.all_bytes = 0
         self.scopes: tuple[str, ...] = ()
 
@@ -186,6 +189,16 @@ class Pending:
 def is_unnamed(section: Section | None) -> TypeGuard[Section]:
     """Whether the section waits for its statement."""
     return section is not None and section.query is not None and section.query.shape is None
+
+
+def count_rows(section: Section, rows: int) -> None:
+    """So many rows were read in a section made by more_of."""
+    execution = section.query.execution
+    if execution.rows_are_counted:
+        return
+    section.query.rows = rows
+    if rows and execution.written is not None:
+        execution.written(section, rows)
 
 
 def end(section: Section) -> None:
@@ -234,6 +247,10 @@ def finish(current: Work) -> dict[str, Any] | None:
     table: Queries | None = current.notes.get(NAME)
     if table is None:
         return None
+    while current.readings:  # results that were not read to their end
+        reading = current.readings.pop()
+        reading.leave()
+        reading.count()
     _process.not_kept += table.not_kept
     for (statement, at), query in table.by_key.items():
         entry = _process.get(statement, at)

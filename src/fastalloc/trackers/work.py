@@ -29,7 +29,7 @@ except ImportError:
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from fastalloc.breaker import Breaker
@@ -48,14 +48,15 @@ _open: ContextVar[Section | None] = ContextVar("fastalloc_section", default=None
 
 class Work:
     """What is known of one request. notes: dict from a tracker's name to what it keeps of its own.
-    sections: those that are open."""
+    sections: those that are open. readings: of results that are read by a call for each row."""
 
-    __slots__ = ("notes", "request", "sections")
+    __slots__ = ("notes", "readings", "request", "sections")
 
     def __init__(self, request: Request) -> None:
         self.request = request
         self.notes: dict[str, Any] = {}
         self.sections: list[Section] = []
+        self.readings: list[Any] = []
 
 
 def current() -> Work | None:
@@ -185,7 +186,7 @@ class Section:
     __slots__ = (
         *("_outer", "_phase", "allocations", "bytes", "fetched_bytes", "label"),
         *("nested_allocations", "nested_bytes", "nested_count", "query", "query_set", "reading"),
-        *("seconds", "subject", "within", "work"),
+        *("rows_asked_for", "seconds", "subject", "within", "work"),
     )
 
     def __init__(self, work: Work, label: str, subject: object = None) -> None:
@@ -198,6 +199,7 @@ class Section:
         self.seconds = 0.0
         self.query_set: object = None  # whose rows are read just now
         self.reading: Any = None  # its rows, while they are read one by one
+        self.rows_asked_for = 0  # by calls for one row each
         self.label = label
         self._outer: Section | None = None
         self.within: Section | None = None  # the outer one, once this one was left
@@ -262,6 +264,16 @@ def _is_inside(inner: Section | None, outer: Section) -> bool:
 def innermost() -> Section | None:
     """The section that is open in this context."""
     return _open.get()
+
+
+def open_sections() -> Iterator[Section]:
+    """Those that are open in this context, from the innermost to the outermost."""
+    section = _open.get()
+    for _ in range(MAX_NESTED):
+        if section is None:
+            break
+        yield section
+        section = section._outer
 
 
 def bounded_label(label: str) -> str:
