@@ -8,6 +8,7 @@ import sysconfig
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType
+    from typing import Any
 
 MAX_FRAMES = 150
 MAX_KNOWN = 4096  # files whose kind is remembered
@@ -33,9 +34,14 @@ def place(depth: int = 1) -> str:
     in a library; "" where there are only frameworks. Some 2 to 5 us."""
     frame: FrameType | None = sys._getframe(depth)
     library: FrameType | None = None
+    greenlet: Any = (
+        None  # whose frames these are, once one has ended: the thread's current one before
+    )
     for _ in range(MAX_FRAMES):
         if frame is None:
-            break
+            greenlet, frame = _parent_of(greenlet)
+            if frame is None:
+                break
         kind = _kind(frame)
         if kind == PROGRAM:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -43,6 +49,16 @@ def place(depth: int = 1) -> str:
             library = frame
         frame = frame.f_back
     return f"{library.f_code.co_filename}:{library.f_lineno}" if library is not None else ""
+
+
+def _parent_of(greenlet: Any) -> tuple[Any, FrameType | None]:
+    """(the greenlet that waits for this one, its frame): an AsyncSession's work is done in a greenlet, for
+    which the program's coroutine waits in another."""
+    module = sys.modules.get("greenlet")
+    if module is None:
+        return None, None
+    parent = (greenlet or module.getcurrent()).parent
+    return parent, parent.gr_frame if parent is not None else None
 
 
 def short(where: str) -> str:
