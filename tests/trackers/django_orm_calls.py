@@ -11,6 +11,8 @@ from tests.trackers.looking import answer, look, start
 
 django_site.make()
 
+from asgiref.sync import async_to_sync  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.db import DatabaseError, connection, transaction  # noqa: E402
 
 from tests.trackers.library.models import Author, Book, Tag  # noqa: E402
@@ -62,6 +64,66 @@ def raw_cursor():
         return cursor.fetchall()
 
 
+PERMISSIONS = {str(number): "x" * 20 for number in range(5000)}
+NUMBERS = (
+    "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 3000) "
+    "SELECT n, 'row ' || n FROM t"
+)
+RETURNING = (
+    "INSERT INTO library_tag (word) SELECT title FROM library_book WHERE true RETURNING id, word"
+)
+
+
+def cursor_of(statement):
+    cursor = connection.cursor()
+    cursor.execute(statement)
+    return cursor
+
+
+def cursor_with():
+    return cursor_of(NUMBERS).fetchall()
+
+
+def cursor_iterated():
+    for _ in cursor_of(NUMBERS):
+        pass
+
+
+def cursor_by_parts():
+    cursor = cursor_of(NUMBERS)
+    while cursor.fetchmany(500):
+        pass
+
+
+def cursor_by_rows():
+    cursor = cursor_of(NUMBERS)
+    while cursor.fetchone():
+        pass
+
+
+def cursor_by_rows_in_part():
+    cursor = cursor_of(NUMBERS)
+    for _ in range(100):
+        cursor.fetchone()
+
+
+def cursor_returning():
+    with transaction.atomic():
+        cursor = cursor_of(RETURNING)
+        for _ in cursor:
+            pass
+        cursor_of(f"DELETE FROM library_tag WHERE id > {django_site.TAGS}")
+
+
+def cursor_without_result():
+    cursor = cursor_of("SELECT 1")
+    cursor.execute("UPDATE library_book SET pages = 100 WHERE id < 4")
+    try:
+        cursor.fetchone()
+    except DatabaseError:
+        pass
+
+
 def written():
     with transaction.atomic():
         tag = Tag.objects.create(word="new")
@@ -70,6 +132,18 @@ def written():
         Tag.objects.bulk_create(Tag(word=f"many {n}") for n in range(50))
         Book.objects.filter(pk__lte=7).update(pages=100)
         Tag.objects.filter(pk__gte=tag.pk).delete()
+
+
+def first_save():
+    session = SessionStore()
+    session["permissions"] = PERMISSIONS
+    session.save()  # -> create -> save
+
+
+def first_asave():
+    session = SessionStore()
+    session["permissions"] = PERMISSIONS
+    async_to_sync(session.asave)()
 
 
 def through_a_manager():
@@ -102,6 +176,8 @@ def main(folder: str) -> None:
     for work in (
         *(large, repeated, repeated_backwards, joined, prefetched, values, streamed),
         *(streamed_in_part, raw_cursor, written, through_a_manager, through_a_querying_manager),
+        *(cursor_with, cursor_iterated, cursor_by_parts, cursor_by_rows, cursor_by_rows_in_part),
+        *(cursor_returning, cursor_without_result, first_save, first_asave),
         *(nothing, fails),
     ):
         cases[work.__name__] = look(f"GET /{work.__name__}/", work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-AUTHORS, BOOKS = 40, 1200
+AUTHORS, BOOKS, TAGS = 40, 1200, 3
 
 
 def make(database: str = ":memory:", **settings: object) -> None:
@@ -40,7 +40,7 @@ def fill() -> None:
         Book(author=authors[n % AUTHORS], title=f"title {n}", is_printed=n % 2 == 0)
         for n in range(BOOKS)
     )
-    tags = Tag.objects.bulk_create(Tag(word=f"tag {n}") for n in range(3))
+    tags = Tag.objects.bulk_create(Tag(word=f"tag {n}") for n in range(TAGS))
     Book.tags.through.objects.bulk_create(
-        Book.tags.through(book=book, tag=tags[n % 3]) for n, book in enumerate(books)
+        Book.tags.through(book=book, tag=tags[n % TAGS]) for n, book in enumerate(books)
     )

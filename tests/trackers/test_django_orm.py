@@ -33,6 +33,7 @@ def models(case: dict) -> dict[str, dict]:
     [
         *("large", "repeated", "repeated_backwards", "joined", "prefetched", "values", "streamed"),
         *("streamed_in_part", "raw_cursor", "through_a_manager", "through_a_querying_manager"),
+        *("cursor_with", "cursor_iterated", "cursor_by_parts"),
     ],
 )
 def test_the_bytes_of_queries_are_those_of_the_work_alone(cases, name: str) -> None:
@@ -40,7 +41,13 @@ def test_the_bytes_of_queries_are_those_of_the_work_alone(cases, name: str) -> N
     assert case["queries"]["bytes"] == pytest.approx(case["alone"], rel=0.12)
 
 
-@pytest.mark.parametrize("name", ["large", "repeated", "joined", "prefetched"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("large", "repeated", "joined", "prefetched", "cursor_with", "cursor_iterated"),
+        "cursor_by_parts",
+    ],
+)
 def test_looking_adds_little_to_the_span(cases, name: str) -> None:
     case = cases[name]
     assert case["span"] == pytest.approx(case["alone"], rel=0.09)
@@ -73,6 +80,34 @@ def test_a_raw_cursor_has_its_rows_and_no_values(cases) -> None:
     assert "hunter2" not in json.dumps(cases["raw_cursor"])
 
 
+@pytest.mark.parametrize(
+    "name", ["cursor_with", "cursor_iterated", "cursor_by_parts", "cursor_by_rows"]
+)
+def test_a_cursors_result_is_named_as_large_however_it_is_read(cases, name: str) -> None:
+    (large,) = cases[name]["queries"]["large_results"]
+    assert (large["count"], large["rows"], large["largest_rows"]) == (1, 3000, 3000)
+    assert large["largest_bytes"] == large["bytes"] == cases[name]["queries"]["bytes"]
+
+
+def test_a_result_that_was_read_in_part_has_the_rows_that_were_read(cases) -> None:
+    assert cases["cursor_by_rows_in_part"]["queries"]["rows"] == 100
+
+
+def test_what_a_write_returns_are_its_rows(cases) -> None:
+    (insert,) = (s for s in statements(cases["cursor_returning"]) if "INSERT" in s["statement"])
+    assert (insert["count"], insert["rows"]) == (1, 1200)
+    # Beginning and ending the transaction is a tenth of the work, and no query.
+    returning = cases["cursor_returning"]
+    assert returning["queries"]["bytes"] == pytest.approx(returning["alone"], rel=0.15)
+    tag = models(cases["cursor_returning"])["library.Tag"]
+    assert (tag["created"], tag["deleted"]) == (1200, 1200)
+
+
+def test_a_statement_without_a_result_ends_the_one_before_on_its_cursor(cases) -> None:
+    rows = {s["statement"][:6]: s["rows"] for s in statements(cases["cursor_without_result"])}
+    assert rows == {"SELECT": 0, "UPDATE": 3}
+
+
 def test_instances_are_counted_with_those_of_joins_and_prefetches(cases) -> None:
     assert models(cases["joined"])["library.Author"]["fetched"] == 300
     assert models(cases["prefetched"])["library.Book"]["fetched"] == 1200
@@ -99,6 +134,13 @@ def test_writes_are_counted_whatever_made_them(cases) -> None:
     tag = models(cases["written"])["library.Tag"]
     assert (tag["created"], tag["updated"], tag["deleted"]) == (51, 1, 51)
     assert models(cases["written"])["library.Book"]["updated"] == 7
+
+
+@pytest.mark.parametrize("name", ["first_save", "first_asave"])
+def test_the_first_save_of_a_session_counts_once(cases, name: str) -> None:
+    saved, span = cases[name]["sessions"]["save_bytes"], cases[name]["span"]
+    # The request does nothing else; asyncio's loop around the second is a few percent.
+    assert 0.93 * span < saved < span
 
 
 def test_a_manager_is_told_with_what_it_adds_and_costs(cases) -> None:

@@ -12,7 +12,7 @@ from time import perf_counter
 
 from fastalloc.breaker import Breaker
 from fastalloc.tracebacks import hide_frames
-from fastalloc.trackers.work import Section, around, around_coroutine, current
+from fastalloc.trackers.work import Section, around, around_coroutine, current, open_sections
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ LARGEST_KEYS = 8
 MEASURE_SECONDS = 0.005  # a key that is being measured is measured to its end
 MAX_BACKENDS = 20
 MAX_LARGEST = 10
+LOAD, SAVE = "session load", "session save"
 
 breaker = Breaker("tracker sessions")
 enabled = True
@@ -117,15 +118,18 @@ def uninstall() -> None:
             setattr(owner, name, original)
 
 
-def _begin_load(work: Work, args: tuple[Any, ...]) -> Section:
-    return _begin(work, args[0], "session load")
+def _begin_load(work: Work, args: tuple[Any, ...]) -> Section | None:
+    return _begin(work, args[0], LOAD)
 
 
-def _begin_save(work: Work, args: tuple[Any, ...]) -> Section:
-    return _begin(work, args[0], "session save")
+def _begin_save(work: Work, args: tuple[Any, ...]) -> Section | None:
+    return _begin(work, args[0], SAVE)
 
 
-def _begin(work: Work, store: Any, label: str) -> Section:
+def _begin(work: Work, store: Any, label: str) -> Section | None:
+    """None inside another: to save a new session is save -> create -> save, and counts once."""
+    if any(section.subject in (LOAD, SAVE) for section in open_sections()):
+        return None
     kept = work.notes.get(NAME)
     if kept is None:
         backend = type(store).__module__.rpartition(".")[2]
@@ -138,7 +142,7 @@ def _begin(work: Work, store: Any, label: str) -> Section:
 def _end(section: Section, result: Any) -> None:
     session: Session = section.work.notes[NAME]
     size = section.bytes + section.nested_bytes
-    if section.subject == "session load":
+    if section.subject == LOAD:
         session.loaded_bytes += size
     else:
         session.saved_bytes += size
