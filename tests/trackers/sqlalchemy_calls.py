@@ -20,7 +20,7 @@ from sqlalchemy.orm import (
 from sqlalchemy.pool import StaticPool
 
 import fastalloc
-from tests.trackers.looking import answer, look, start
+from tests.trackers.looking import answer, bytes_of, look, start
 
 AUTHORS, BOOKS = 40, 1200
 
@@ -217,9 +217,11 @@ def under_criteria():
 
 def only_printed(state):
     if state.is_select:
-        state.statement = state.statement.options(
-            with_loader_criteria(Book, lambda kind: kind.is_printed.is_(True))
-        )
+        state.statement = state.statement.options(criteria())
+
+
+def criteria():
+    return with_loader_criteria(Book, lambda kind: kind.is_printed.is_(True))
 
 
 def fails():
@@ -246,6 +248,7 @@ def main(folder: str) -> None:
     ):
         cases[work.__name__] = look(f"GET /{work.__name__}/", work)
     cases["fails"]["files"] = fails.files
+    cases["under_criteria"]["criteria_alone"] = bytes_of(criteria)
     answer(**cases, dump=fastalloc.write_dump(), recording=fastalloc.status().recording)
 
 

@@ -102,6 +102,9 @@ def test_loader_criteria_are_told_with_what_they_cost(cases) -> None:
     assert (scope["applied"], scope["queries"], scope["rows"]) == (1, 1, 600)
     assert scope["nested_queries"] == 0 and scope["adds"] == ["filter"]
     assert scope["bytes"] == pytest.approx(cases["under_criteria"]["alone"], rel=0.05)
+    # Compiled once, by the first request, the statement costs the making of its option.
+    alone = cases["under_criteria"]["criteria_alone"]
+    assert 0 < scope["own_bytes"] == pytest.approx(alone, rel=0.15)
 
 
 def test_no_value_is_told(cases) -> None:

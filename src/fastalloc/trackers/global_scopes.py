@@ -77,6 +77,11 @@ def applied(
     scope.adds = adds or scope.adds
 
 
+def cost(work: Work, name: str, size: int) -> None:
+    """`size` bytes went into applying a scope alone, besides those that `applied` was told of."""
+    _get(of(work), name, MAX_PER_REQUEST).own_bytes += size
+
+
 def names_of(query: Any) -> tuple[str, ...]:
     """The scopes that a Django query went through."""
     return getattr(query, TAG, ())

@@ -20,7 +20,7 @@ import sys
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import global_scopes, queries, sqlalchemy_results
 from fastalloc.trackers.sqlalchemy_results import KEPT, WRITES, label_of_class
-from fastalloc.trackers.work import Section, apart, current, innermost
+from fastalloc.trackers.work import Section, apart, around, bounded_label, current, innermost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def install() -> None:
 
 def _install_orm() -> None:
     from sqlalchemy.orm import Session, loading, strategies
+    from sqlalchemy.orm.util import LoaderCriteriaOption
 
     lazy = getattr(strategies, "_LazyLoader", None) or getattr(strategies, "LazyLoader", None)
     for owner, name, wrap in (
@@ -63,6 +64,10 @@ def _install_orm() -> None:
         (Session, "get", _wrapped(_GET)),
         (Session, "flush", _wrapped(_FLUSH)),
         (loading, "instances", sqlalchemy_results.wrapped_instances),
+        # To make the option, and to compile it into a statement that was not compiled before.
+        (LoaderCriteriaOption, "__init__", _wrapped_criteria),
+        (LoaderCriteriaOption, "process_compile_state", _wrapped_criteria),
+        (LoaderCriteriaOption, "_resolve_where_criteria", _wrapped_criteria),
     ):
         if name in getattr(owner, "__dict__", ()):  # else: of another version, and not needed
             _replace(owner, name, wrap)
@@ -220,11 +225,37 @@ def _criteria_of(work: Work, context: Any) -> tuple[str, ...]:
     names = []
     for option in getattr(context.invoked_statement, "_with_options", ()):
         if type(option).__name__ == "LoaderCriteriaOption":
-            of = option.entity.class_ if option.entity is not None else option.root_entity
-            name = f"with_loader_criteria({label_of_class(of)})"
+            name = _name_of_criteria(_class_of(option))
             global_scopes.applied(work, name, ("filter",))
             names.append(name)
     return tuple(names)
+
+
+def _name_of_criteria(kind: Any) -> str:
+    return f"with_loader_criteria({label_of_class(kind)})"
+
+
+def _class_of(option: Any) -> Any:
+    entity = getattr(option, "entity", None)
+    return entity.class_ if entity is not None else getattr(option, "root_entity", None)
+
+
+def _wrapped_criteria(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of LoaderCriteriaOption: what it allocates is the scope's own."""
+    return around(original, global_scopes.breaker, _begin_criteria, _end_criteria)
+
+
+def _begin_criteria(work: Work, args: tuple[Any, ...]) -> Section | None:
+    if not global_scopes.enabled:
+        return None
+    option, *given = args
+    name = _name_of_criteria(_class_of(option) or (given[0] if given else None))
+    return Section(work, bounded_label(f"scope {name}"), option)
+
+
+def _end_criteria(section: Section, result: Any) -> None:
+    name = _name_of_criteria(_class_of(section.subject))
+    global_scopes.cost(section.work, name, section.bytes + section.nested_bytes)
 
 
 def _learn_tables(session: Any) -> None:
