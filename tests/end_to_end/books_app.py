@@ -1,4 +1,5 @@
-"""A FastAPI app on SQLAlchemy with three guilty pages and an innocent one: run by test_scenarios.py.
+"""A FastAPI app on SQLAlchemy with guilty pages, of Session and of AsyncSession, and innocent ones: run by
+test_scenarios.py.
 
 The guilty work of each page is a function of its own, so that it can be run alone and compared.
 """
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from sqlalchemy import ForeignKey, create_engine, event, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
@@ -25,6 +27,7 @@ import fastalloc  # noqa: F401  with FASTALLOC_MODE set, recording starts here
 from fastalloc.integrations.starlette import Middleware
 
 AUTHORS, BOOKS = 300, 6000
+CONNECTIONS = 50
 
 
 class Base(DeclarativeBase):
@@ -48,7 +51,10 @@ class Book(Base):
     author: Mapped[Author] = relationship(back_populates="books")
 
 
-engine = create_engine(f"sqlite:///{os.environ['BOOKS_DATABASE']}", pool_size=50)
+engine = create_engine(f"sqlite:///{os.environ['BOOKS_DATABASE']}", pool_size=CONNECTIONS)
+async_engine = create_async_engine(
+    f"sqlite+aiosqlite:///{os.environ['BOOKS_DATABASE']}", pool_size=CONNECTIONS
+)
 
 
 class Shop(Session):
@@ -92,6 +98,23 @@ def all_books() -> list[Book]:
         return list(session.scalars(select(Book)).all())
 
 
+async def names_of_authors_async() -> set[str]:
+    """Likewise: where nothing is loaded lazily, one asks for each by hand."""
+    async with AsyncSession(async_engine) as session:
+        books = (await session.scalars(select(Book).limit(150))).all()
+        wanted = [select(Author).where(Author.id == book.author_id) for book in books]
+        return {(await session.scalars(one)).one().name for one in wanted}
+
+
+async def all_books_async() -> int:
+    """A whole table, row by row."""
+    count = 0
+    async with AsyncSession(async_engine) as session:
+        async for _ in await session.stream_scalars(select(Book).execution_options(yield_per=500)):
+            count += 1
+    return count
+
+
 def first_titles() -> list[str]:
     with Session(engine) as session:
         return list(session.scalars(select(Book.title).limit(10)))
@@ -100,32 +123,48 @@ def first_titles() -> list[str]:
 def first_of_all() -> None:
     """CPython lays out the instances of a class by the first ones that it sees, and SQLAlchemy fills them in
     an order that depends on the query: the same query allocates 20 % more or less in processes whose
-    first queries differed. So all processes begin with the same one."""
+    first queries differed. So all processes begin with the same ones, and with all their connections,
+    which the requests would else make that come first."""
+    for connection in [engine.connect() for _ in range(CONNECTIONS)]:
+        connection.close()
     all_books()
+    names_of_authors()
+    numbers_of_authors()
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     first_of_all()
     yield
+    await async_engine.dispose()
 
 
 app = FastAPI(lifespan=lifespan)
 
 
-@app.get("/repeats/")
-def repeats() -> int:
+@app.get("/shops/{shop}/repeats")
+def repeats(shop: int) -> int:
     return len(names_of_authors())
 
 
-@app.get("/scope/")
-def scope() -> int:
+@app.get("/shops/{shop}/scope")
+def scope(shop: int) -> int:
     return len(numbers_of_authors())
 
 
-@app.get("/large/")
-async def large() -> int:  # on the event loop itself, as it should not be
+@app.get("/shops/{shop}/large")
+async def large(shop: int) -> int:  # on the event loop itself, as it should not be
     return len(all_books())
+
+
+@app.get("/async/shops/{shop}/repeats")
+async def async_repeats(shop: int) -> int:
+    return len(await names_of_authors_async())
+
+
+@app.get("/async/shops/{shop}/large")
+async def async_large(shop: int) -> int:
+    return await all_books_async()
 
 
 @app.get("/innocent/")
