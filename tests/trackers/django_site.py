@@ -7,7 +7,7 @@ import os
 AUTHORS, BOOKS, TAGS = 40, 1200, 3
 
 
-def make(database: str = ":memory:", **settings: object) -> None:
+def make(database: str = ":memory:", apps: tuple[str, ...] = (), **settings: object) -> None:
     """Set Django up and make the tables."""
     import django
     from django.conf import settings as django_settings
@@ -19,6 +19,7 @@ def make(database: str = ":memory:", **settings: object) -> None:
             "django.contrib.contenttypes",
             "django.contrib.sessions",
             "tests.trackers.library",
+            *apps,
         ],
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}},
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",

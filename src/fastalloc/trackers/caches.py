@@ -99,12 +99,16 @@ class Sweeps:
                 return
             self._due = monotonic() + SWEEP_SECONDS
             self._steps = self._sweep()
-        for _ in self._steps:
-            if perf_counter() - began > STEP_SECONDS:
-                break
-        else:
-            self._steps = None
-            self.finished += 1
+        try:
+            for _ in self._steps:
+                if perf_counter() - began > STEP_SECONDS:
+                    break
+            else:
+                self._steps = None
+                self.finished += 1
+        except Exception:
+            self._steps = None  # else the next step would find it at its end, and call that a sweep
+            raise
         took = perf_counter() - began
         self.seconds += took
         self.longest_step = max(self.longest_step, took)
