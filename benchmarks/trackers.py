@@ -1,13 +1,15 @@
-"""What the trackers cost: `python -m benchmarks trackers`, Django and SQLAlchemy, about two minutes.
+"""What the trackers cost: `python -m benchmarks trackers`, Django and SQLAlchemy, about five minutes.
 
 Each variant runs in processes of its own, in turn with the others, so that all of them meet the same neighbours; told
 is the least CPU time of a piece of work under a variant, divided by that of the first.
 
     none         trackers=none: the frameworks as they are, in a recorded request
     not chosen   hooked into, in requests that are not looked at: what 99 in a hundred pay
-    queries      looked at by this tracker
-    models       by this one and the one before
+    queries, models, global_scopes, sessions, admin
+                 looked at by this tracker alone; statements are watched for any of them
     all          by all
+
+`caches` looks at no request: told is the CPU time of a sweep, after all that work.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from benchmarks.turns import said
 
 ROUNDS = 4
 TIMES = 6
-VARIANTS = ("none", "not chosen", "queries", "models", "all")
-TRACKERS = {"none": "none", "queries": "queries", "models": "queries,models"}
+ALONE = ("queries", "models", "global_scopes", "sessions", "admin")
+VARIANTS = ("none", "not chosen", *ALONE, "all")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -64,7 +66,9 @@ def run(interpreter: Interpreter) -> None:
                 for work, seconds in json.loads(ask(interpreter, variant, variables)).items():
                     known = best.setdefault(work, dict.fromkeys(VARIANTS, float("inf")))
                     known[variant] = min(known[variant], seconds)
-    results.save("trackers", interpreter, {"works": best})
+        swept = [json.loads(ask(interpreter, "caches", variables)) for _ in range(ROUNDS)]
+    least = min(swept, key=lambda sweep: float(sweep["seconds"]))
+    results.save("trackers", interpreter, {"works": best, "sweep": least})
 
 
 def table(documents: list[dict[str, Any]]) -> Table:
@@ -82,7 +86,10 @@ def table(documents: list[dict[str, Any]]) -> Table:
             ),
         ],
         note=f"Least CPU time of {ROUNDS * TIMES} runs in {ROUNDS} processes, over that of the first column; no spread: "
-        "differences of a percent are noise. Not chosen: what 99 requests in 100 pay.",
+        "differences of a percent are noise. Not chosen: what 99 requests in 100 pay. "
+        + " ".join(
+            told_of(d["interpreter"]["label"], d["sweep"]) for d in documents if "sweep" in d
+        ),
     )
     for work in dict.fromkeys(name for each in works for name in each):
         row = [work]
@@ -98,6 +105,14 @@ def table(documents: list[dict[str, Any]]) -> Table:
             )
         shown.rows.append(row)
     return shown
+
+
+def told_of(label: str, sweep: dict[str, float]) -> str:
+    """A sentence for the tracker of caches."""
+    return (
+        f"{label}: a sweep for caches takes {1000 * sweep['seconds']:.1f} ms in {sweep['steps']} steps, for "
+        f"{sweep['modules']} modules and {sweep['watched']} containers."
+    )
 
 
 def ask(interpreter: Interpreter, what: str, variables: dict[str, str]) -> str:
@@ -124,12 +139,15 @@ def measure(variant: str) -> dict[str, float]:
     from fastalloc import requests
 
     with tempfile.TemporaryDirectory() as folder:
-        trackers = TRACKERS.get(variant, "all")
+        trackers = variant if variant in ("none", *ALONE) else "all"
         fastalloc.start(mode="light", dir=folder, request_percent=0, trackers=trackers)
         works = {**of_django(), **of_sqlalchemy()}
         first = requests.begin("GET /", named=False)
         first._choose("lot")  # hooks into the frameworks
         first.end()
+        of_route = requests.begin("GET /benchmark/")  # the first of a route is looked at
+        assert of_route.detailed or variant == "none"
+        of_route.end()
         best = {}
         for name, work in works.items():
             for _ in range(TIMES):
@@ -146,10 +164,32 @@ def measure(variant: str) -> dict[str, float]:
     return best
 
 
+def sweep() -> dict[str, float]:
+    """What a sweep is like in a process that has done all the work once; the least of a few."""
+    import fastalloc
+    from fastalloc.trackers import caches
+
+    with tempfile.TemporaryDirectory() as folder:
+        fastalloc.start(mode="light", dir=folder, trackers="none")  # nothing sweeps but we
+        for work in (*of_django().values(), *of_sqlalchemy().values()):
+            work()
+        least, steps, watched = float("inf"), 0, 0
+        for _ in range(TIMES):
+            sweeps = caches.Sweeps()
+            steps, began = 0, process_time()
+            while not sweeps.finished:
+                sweeps.step()
+                steps += 1
+            least, watched = min(least, process_time() - began), len(sweeps.by_name)
+        fastalloc.stop()
+    return {"seconds": least, "steps": steps, "modules": len(sys.modules), "watched": watched}
+
+
 def of_django() -> dict[str, Callable[[], object]]:
     import django
 
     django.setup()
+    from django.db import connection
     from django.test import Client
 
     from fastalloc.demo.shop import scenarios
@@ -161,10 +201,17 @@ def of_django() -> dict[str, Callable[[], object]]:
     def page(path: str) -> Callable[[], object]:
         return lambda: client.get(path)
 
+    def rows_of_cursor() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM shop_orderline LIMIT 3000")
+            for _ in cursor:
+                pass
+
     return {
         "250 queries of one row": scenarios.names_of_customers,
         "one query of 3,000 rows": lambda: list(OrderLine.objects.all()[:3000]),
         "3,000 rows, .iterator()": lambda: [0 for _ in OrderLine.objects.all()[:3000].iterator()],
+        "3,000 rows of a raw cursor": rows_of_cursor,
         "a manager that prefetches": scenarios.order_numbers,
         "a page of orders": page("/orders/"),
         "a page with a large session": page("/scenarios/session/"),
@@ -173,16 +220,26 @@ def of_django() -> dict[str, Callable[[], object]]:
 
 
 def of_sqlalchemy() -> dict[str, Callable[[], object]]:
+    from sqlalchemy import select
     from tests.end_to_end import books_app
+
+    def rows_of_core() -> None:
+        with books_app.engine.connect() as connection:
+            for _ in connection.execute(select(books_app.Book.__table__)):
+                pass
 
     return {
         "SQLAlchemy, 150 lazy relations": books_app.names_of_authors,
         "SQLAlchemy, 6,000 rows": books_app.all_books,
+        "SQLAlchemy Core, 6,000 rows iterated": rows_of_core,
+        "SQLAlchemy, loader criteria": books_app.numbers_of_authors,
     }
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "fill":
         fill()
+    elif sys.argv[1] == "caches":
+        json.dump(sweep(), sys.stdout)
     else:
         json.dump(measure(sys.argv[1]), sys.stdout)

@@ -378,7 +378,10 @@ def quiet_and_loaded(found: Seen, route: str) -> tuple[float, list[int]]:
     return statistics.median(sizes[:QUIET]), sizes[QUIET:]
 
 
-def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen) -> None:
+def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen, request) -> None:
+    if shop_seen.way.mode == "light":
+        why = "asgiref 3.13 hands a thread pool a context that spans do not find"
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     for route in (shop_seen.route("innocent/"), "GET /api/products.json"):
         quiet, loaded = quiet_and_loaded(shop_seen, route)
         assert loaded == pytest.approx([quiet] * len(loaded), rel=TOLERANCE), route
