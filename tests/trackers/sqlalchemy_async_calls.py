@@ -61,6 +61,17 @@ async def core_in_part():
                 break
 
 
+def iterated_in_greenlet(connection):
+    wanted = text("SELECT * FROM book").execution_options(stream_results=True, max_row_buffer=50)
+    for _ in connection.execute(wanted):  # other tasks run while it waits for the next fifty
+        pass
+
+
+async def run_sync():
+    async with engine.connect() as connection:
+        await connection.run_sync(iterated_in_greenlet)
+
+
 async def core_all():
     async with engine.connect() as connection:
         return await (await connection.stream(text("SELECT * FROM book"))).all()
@@ -121,6 +132,7 @@ async def cases() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for work in (
         *(large, repeated, streamed, core_streamed, core_by_partitions, core_in_part, core_all),
+        run_sync,
     ):
         found[work.__name__] = await look(f"GET /{work.__name__}/", work)
     found["cancelled"] = await cancelled()

@@ -21,7 +21,15 @@ def cases(answer_of) -> dict:
 # connect, which is no query, is up to a tenth of the work.
 @pytest.mark.parametrize(
     "name",
-    ["large", "repeated", "streamed", "core_streamed", "core_by_partitions", "core_all"],
+    [
+        "large",
+        "repeated",
+        "streamed",
+        "core_streamed",
+        "core_by_partitions",
+        "core_all",
+        "run_sync",
+    ],
 )
 def test_the_bytes_of_each_requests_queries_are_those_of_the_work_alone(cases, name: str) -> None:
     assert len(cases[name]) == 10
@@ -29,7 +37,9 @@ def test_the_bytes_of_each_requests_queries_are_those_of_the_work_alone(cases, n
         assert case["queries"]["bytes"] == pytest.approx(case["alone"], rel=0.15)
 
 
-@pytest.mark.parametrize("name", ["large", "streamed", "core_streamed", "core_by_partitions"])
+@pytest.mark.parametrize(
+    "name", ["large", "streamed", "core_streamed", "core_by_partitions", "run_sync"]
+)
 def test_a_large_result_is_one_however_it_is_read(cases, name: str) -> None:
     for case in cases[name]:
         (large,) = case["queries"]["large_results"]

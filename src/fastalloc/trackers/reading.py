@@ -2,7 +2,8 @@
 
 By a meter: entering and leaving a section for each row would allocate as much as the row. So they count for the query in
 digest and dump, and in the recording for the phase around. A coroutine is measured step by step. In a greenlet, where
-reading a row may let others run, it is a section after all, suspended between rows.
+reading a row may let others run, it is a section after all, suspended between rows; what suspending and going on
+allocate is measured first, and taken off.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ _NO_ROW = object()
 class Reading:
     """The rows of one query's result, while they are read: begin() and end() stand around each."""
 
-    __slots__ = ("_is_paused", "_meter", "_outer", "_times", "is_of_calls", "rows", "section")
+    __slots__ = (
+        *("_is_paused", "_meter", "_of_a_step", "_outer", "_times", "is_of_calls", "rows"),
+        "section",
+    )
 
     def __init__(self, query: Section) -> None:
         self.section = queries.more_of(query)
@@ -38,6 +42,7 @@ class Reading:
         self._outer = innermost()
         self._meter = None if _is_in_greenlet() else Meter()
         self._is_paused = False
+        self._of_a_step = (0, 0)  # allocations and bytes of being suspended once
         self.rows: int | None = None  # None: as many as end() was called
         self.is_of_calls = False
 
@@ -50,8 +55,14 @@ class Reading:
     def open(self) -> None:
         """Before the first row."""
         if self._meter is None:
-            self.section.enter()
-            self.section.suspend()
+            section = self.section
+            section.enter()
+            section.suspend()
+            before = section.own_totals()
+            section.resume()
+            section.suspend()
+            after = section.own_totals()
+            self._of_a_step = (after[0] - before[0], after[1] - before[1])
 
     def begin(self) -> None:
         """What is allocated from here on is the query's."""
@@ -107,6 +118,10 @@ class Reading:
         section, outer = self.section, self._outer
         if self._meter is None:
             section.leave()
+            allocations, size = self._of_a_step
+            steps = self._times + 1
+            section.allocations = max(section.allocations - allocations * steps, 0)
+            section.bytes = max(section.bytes - size * steps, 0)
             return
         section.bytes, section.allocations = self._meter.bytes, self._meter.count
         section.within = outer

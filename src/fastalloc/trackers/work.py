@@ -236,9 +236,9 @@ class Section:
 
     def suspend(self) -> None:
         """Leave it for a while, as a generator does that yields."""
-        _open.set(self._outer)
         if self._phase is not None:
             self._phase.suspend()
+        _open.set(self._outer)
 
     def resume(self) -> None:
         """Go on in it."""
@@ -246,6 +246,13 @@ class Section:
         _open.set(self)
         if self._phase is not None:
             self._phase.resume()
+
+    def own_totals(self) -> tuple[int, int]:
+        """(allocations, bytes) so far, while it is open."""
+        if self._phase is None:
+            return 0, 0
+        _, allocations, size = self._phase.totals()[:3]
+        return allocations - self.nested_allocations, size - self.nested_bytes
 
     def own_bytes(self) -> int:
         """So far, while it is open."""
