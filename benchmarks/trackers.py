@@ -145,9 +145,6 @@ def measure(variant: str) -> dict[str, float]:
         first = requests.begin("GET /", named=False)
         first._choose("lot")  # hooks into the frameworks
         first.end()
-        of_route = requests.begin("GET /benchmark/")  # the first of a route is looked at
-        assert of_route.detailed or variant == "none"
-        of_route.end()
         best = {}
         for name, work in works.items():
             for _ in range(TIMES):
