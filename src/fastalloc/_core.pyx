@@ -172,6 +172,7 @@ def thread_totals():
 
 include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests
+include "_requests.pxi"  # what is done in every request
 include "_dumps.pxi"  # what dumps are made of, and their writing
 include "_guard.pxi"  # the guard
 include "_watcher.pxi"  # the watcher's thread

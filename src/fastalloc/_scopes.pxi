@@ -1,6 +1,12 @@
 """The part of the door for scopes: spans, phases, requests, and what switches between them."""
 from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set, get_value
+from cpython.dict cimport PyDict_Size
 from cpython.ref cimport PyObject
+
+
+cdef extern from "Python.h":
+    PyObject *PyImport_GetModuleDict()  # borrowed
+
 
 # The running context names the scope it is in: a Scope, or None outside all.
 cdef object _scope_variable = PyContextVar_New("fastalloc_scope", <PyObject *>None)
@@ -222,24 +228,34 @@ cdef void _tell_scopes_to_core():
 _tell_scopes_to_core()
 
 
-# Called before a scope opens until it returns True: watches for what switches contexts.
+# What watches for what switches contexts. Asked before a scope opens: until it says that nothing is left to watch
+# for (True), and while it says that all which is imported is watched (False) only after more was imported.
 cdef object _watcher = None
+cdef Py_ssize_t _modules_seen = -1
 
 
 cdef void _watch_switches():
-    global _watcher
-    if _watcher is not None:
-        try:
-            if _watcher():
-                _watcher = None
-        except Exception:
+    global _watcher, _modules_seen
+    if _watcher is None:
+        return
+    cdef Py_ssize_t modules = PyDict_Size(<object>PyImport_GetModuleDict())
+    if modules == _modules_seen:
+        return
+    try:
+        answer = _watcher()
+        _modules_seen = modules if answer is False else -1
+        if answer is True:
             _watcher = None
+    except Exception:
+        _watcher = None
 
 
 def set_switch_watcher(watcher):
-    """`watcher()` is called before each scope opens, until it returns True."""
-    global _watcher
+    """`watcher()` is called before scopes open. It says True: no more; False: not before another module is imported;
+    None: again before the next."""
+    global _watcher, _modules_seen
     _watcher = watcher
+    _modules_seen = -1
 
 
 def watch_contexts():

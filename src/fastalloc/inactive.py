@@ -58,6 +58,47 @@ class Span(Scope):
         self.name = str(name)
 
 
+class RequestSpan(Span):
+    """A request of which nothing is known but what it is told. See fastalloc.requests.Request."""
+
+    kind = error = chosen = phase = ""
+    status: object = 0
+    ended = False
+    detailed = _recorded = False
+
+    def open(self, kind: str, named: bool, route_of: object) -> bool:
+        """It is not recorded."""
+        self.kind = kind
+        self.phases: dict[str, Any] = {}
+        self.digests: dict[str, Any] = {}
+        self.checkpoints: list[Any] = []
+        return False
+
+    def enter(self, name: str) -> None:
+        """There are no phases."""
+
+    def leave(self) -> None:
+        """There are no phases."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing is told."""
+        self.ended = True
+        self.error = type(error).__name__ if error is not None else self.error
+
+
+class RouteTotals:
+    """Sums nothing."""
+
+    count = errors = 0
+
+    def add(self, *measured: object) -> None:
+        """Nothing was measured."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nothing was summed."""
+        return {}
+
+
 class Phase(Scope):
     """See fastalloc.phase."""
 

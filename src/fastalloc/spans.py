@@ -194,7 +194,7 @@ def watch_switches() -> None:
 
 
 class _Watcher:
-    """Called before each scope opens; True once there is nothing left to watch for."""
+    """Called before scopes open. False: all that is imported is watched. None: look again at the next scope."""
 
     def __init__(self) -> None:
         watched = _core.watch_contexts()
@@ -202,15 +202,11 @@ class _Watcher:
         self.uvloop_watched = sys.version_info >= (3, 12)
         self.asgiref_watched = False
 
-    def __call__(self) -> bool:
-        if not _breaker.failures:  # nearly always: without the breaker's cost
-            try:
-                return self._look()
-            except Exception as error:
-                return bool(_breaker.call(_raise, error))
-        return bool(_breaker.call(self._look))
+    def __call__(self) -> bool | None:
+        looked: bool | None = _breaker.call(self._look)
+        return looked
 
-    def _look(self) -> bool:
+    def _look(self) -> bool | None:
         modules = sys.modules
         if not self.asyncio_watched and "asyncio.events" in modules and "asyncio.tasks" in modules:
             self.asyncio_watched = True
@@ -225,13 +221,12 @@ class _Watcher:
             _watch_anyio(modules["anyio.to_thread"])
         if not self.asgiref_watched and "asgiref.sync" in modules:
             self.asgiref_watched = _watch_asgiref(modules["asgiref.sync"])
-        if "greenlet" in modules:
+        if "greenlet" in modules:  # in each thread
             _trace_greenlets(modules["greenlet"])
-        return False
-
-
-def _raise(error: Exception) -> None:
-    raise error
+            return None
+        half_imported = "uvloop" in modules and not self.uvloop_watched
+        half_imported |= "asgiref.sync" in modules and not self.asgiref_watched
+        return None if half_imported else False
 
 
 def _watch_asyncio(events: Any, tasks: Any) -> None:

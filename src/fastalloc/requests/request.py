@@ -7,11 +7,16 @@ import os
 from fastalloc import profiler, spans, tokens
 from fastalloc.breaker import Breaker
 from fastalloc.requests import endings
-from fastalloc.requests.choice import Choice
+from fastalloc.requests.choice import GROWING_BYTES, Choice
 
 try:
     from fastalloc import _core
+    from fastalloc._core import RequestSpan
+
+    _core.set_growing_bytes(GROWING_BYTES)
 except ImportError:
+    from fastalloc.inactive import RequestSpan  # type: ignore[assignment]
+
     _core = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
@@ -28,7 +33,7 @@ MAX_CHECKPOINTS = 32
 FORCED_INTERVAL_BYTES = 4096
 
 
-class Request(spans.span):
+class Request(RequestSpan, spans.span):  # type: ignore[misc]
     """One unit of work of a framework. Made by `begin`. Its methods never raise.
 
     name: the method and the route's template, or a task's name; `rename` sets it. kind: "http",
@@ -40,66 +45,16 @@ class Request(spans.span):
     name to what it has to say.
     """
 
-    __slots__ = (
-        *(
-            "_forced_route",
-            "_named",
-            "_phase",
-            "_recorded",
-            "_route_of",
-            "checkpoints",
-            "chosen",
-            "digests",
-            "ended",
-        ),
-        *("error", "kind", "phases", "status"),
-    )
+    __slots__ = ()
 
-    kind: str
-    status: int | str
-    error: str
-    chosen: str
-    ended: bool
     phases: dict[str, Part]
     checkpoints: list[tuple[str, tuple[int, ...]]]
     digests: dict[str, dict[str, Any]]
-    _phase: spans.phase | None
-    _forced_route: str
-    _named: bool
-    _route_of: Callable[[], str | None] | None
-    _recorded: bool
 
     @property
     def route(self) -> str:
         """What the request is called: its span's name."""
         return self.name
-
-    @property
-    def phase(self) -> str:
-        """The phase that was entered last and not left, or ""."""
-        return self._phase.name if self._phase is not None else ""
-
-    @property
-    def detailed(self) -> bool:
-        """Whether trackers shall look at it closely. May become true while it runs: once its route is
-        known, or once it has grown large. Costs 0.1 us when it is, 0.5 us when not."""
-        return bool(self.chosen) or (self._recorded and _choosing.call(self._look, default=False))
-
-    def enter(self, name: str) -> None:
-        """Go on in the phase `name` of the request; the one before is left. Where it is looked at in
-        detail, with a checkpoint."""
-        self.leave()
-        if self._recorded and not self.ended:
-            if self.detailed:
-                spans.checkpoint(name)
-            self._phase = spans.phase(name)
-            self._phase.__enter__()
-
-    def leave(self) -> None:
-        """Leave the phase that `enter` entered last."""
-        left, self._phase = self._phase, None
-        if left is not None:
-            left.__exit__(None, None, None)
 
     def rename(self, name: object) -> None:
         """Give the request its final name, the route being known now. Whether to look at one of this
@@ -124,25 +79,20 @@ class Request(spans.span):
         if len(self.checkpoints) < MAX_CHECKPOINTS:
             self.checkpoints.append((checkpoint, self.totals()))
 
-    def end(self, error: BaseException | None = None) -> None:
-        """The work is done, or `error` has ended it: leave phase and span. Does nothing the second
-        time."""
-        if self.ended:
-            return
-        if error is not None:
-            self.error = type(error).__name__
-        self.leave()
-        if self.chosen:
-            spans.checkpoint("end")
-        self.ended = True
-        if self._recorded:
-            self.__exit__(None, None, None)
-            _ending.call(self._finish)
+    def _mark(self, name: str) -> None:
+        spans.checkpoint(name)
+
+    def _finish(self) -> None:
+        """It has ended, and is recorded."""
+        _ending.call(self._tell)
 
     # --- what is chosen ---
 
     def _look(self) -> bool:
-        """Whether it is to be looked at after all."""
+        """Whether it is to be looked at after all: asked while its route is not known, and once it is large."""
+        return bool(_choosing.call(self._look_again, default=False))
+
+    def _look_again(self) -> bool:
         if self._route_of is not None:
             route = self._route_of()
             if route:
@@ -169,7 +119,7 @@ class Request(spans.span):
         for observer in _observers:
             observer.begin(self)
 
-    def _finish(self) -> None:
+    def _tell(self) -> None:
         if self.chosen:
             choice().looked_at(self.name)
             for observer in _observers:
@@ -259,24 +209,8 @@ def begin(
     if not _prepared:
         prepare()
     request = Request(name)
-    request.kind = kind
-    request.status = 0
-    request.error = ""
-    request.chosen = ""
-    request.ended = False
-    request.checkpoints = []
-    request.digests = {}
-    request._phase = None
-    request._forced_route = ""
-    request._named = named
-    request._route_of = route_of
-    request._recorded = active()
-    if not request._recorded:
-        request.phases = {}
-        return request
-    request.phases = request.gather()
-    request.__enter__()
-    _choosing.call(_choose_at_begin, request, token)
+    if request.open(kind, named, route_of):
+        _choosing.call(_choose_at_begin, request, token)
     return request
 
 
