@@ -153,6 +153,7 @@ cdef extern from "fastalloc.h":
     fa_scope fa_switch_scope(fa_scope scope)
     void fa_follow_context()
     fa_scope fa_present_scope()
+    const void *fa_context()
     void fa_task_enter()
     void fa_task_leave()
     struct fa_step:

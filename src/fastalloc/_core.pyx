@@ -6,7 +6,7 @@ builds in that importing it does not switch the GIL on; `start` refuses them.
 """
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
 import os

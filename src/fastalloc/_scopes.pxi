@@ -268,6 +268,11 @@ def watch_tasks(dict current_tasks):
     return fa_watch_tasks(<void *>current_tasks) == 0
 
 
+def context_number():
+    """Tells the running context from others that exist now: phases belong to one."""
+    return <uintptr_t>fa_context()
+
+
 def follow_context(*args):
     """The running context has changed: count for its scope from here on."""
     fa_follow_context()

@@ -22,9 +22,9 @@ from contextvars import Context
 
 try:
     from fastalloc import _core
-    from fastalloc._core import Phase, Span
+    from fastalloc._core import Phase, Span, context_number
 except ImportError:
-    from fastalloc.inactive import Phase, Span  # type: ignore[assignment]
+    from fastalloc.inactive import Phase, Span, context_number  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 

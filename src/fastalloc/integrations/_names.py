@@ -16,6 +16,8 @@ _METHODS = frozenset(
 
 def method_name(method: str) -> str:
     """The method in capitals; one that HTTP does not know is "(other)"."""
+    if method in _METHODS:
+        return method
     method = method.upper()
     return method if method in _METHODS else "(other)"
 

@@ -16,6 +16,7 @@ from ._names import NO_ROUTE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
 
+MAX_KNOWN, MAX_KNOWN_CHARACTERS = 256, 100  # paths whose routes are remembered: most requests are for few
 MAX_DEPTH = 20  # mounts in mounts; an application may mount itself
 
 
@@ -27,6 +28,8 @@ class RouteTable:
         self._length = -1
         self._depth = depth
         self._entries: list[_Entry] = []
+        self._path_tells = False
+        self._known: dict[tuple[str, str, str], str | None] = {}
 
     def find(self, scope: MutableMapping[str, Any], path: str) -> str | None:
         """The template of the route for `path` (below the application's root) and the scope's method:
@@ -34,6 +37,20 @@ class RouteTable:
         if len(self._routes) != self._length:
             self._length = len(self._routes)
             self._entries = [_Entry(route, self._depth) for route in _flat(self._routes)]
+            self._path_tells = all(entry.match and not entry.below for entry in self._entries)
+            self._known.clear()
+        if not self._path_tells or len(path) > MAX_KNOWN_CHARACTERS:
+            return self._match(scope, path)
+        key = scope["type"], scope.get("method", ""), path
+        try:
+            return self._known[key]
+        except KeyError:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            found = self._known[key] = self._match(scope, path)
+            return found
+
+    def _match(self, scope: MutableMapping[str, Any], path: str) -> str | None:
         partial = None
         kind, method = scope["type"], scope.get("method", "")
         for entry in self._entries:

@@ -13,11 +13,11 @@ untouched, and their tracebacks do not show this module.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import fastalloc
 from fastalloc import profiler, requests
+from fastalloc.spans import context_number
 from fastalloc.tracebacks import hide_frames
 
 from ._names import NO_ROUTE, Names, method_name
@@ -54,27 +54,30 @@ class ASGIMiddleware:
         requests.prepare()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
+        is_request = scope["type"] in ("http", "websocket")
+        if is_request and not self._serving:
+            self._serving = True
+            profiler.serving()
+        if not is_request or not requests.active():
             try:
-                await self._app(scope, receive, _watching_lifespan(send))
+                await self._app(scope, receive, send if is_request else _watching_lifespan(send))
             except BaseException as error:
                 hide_frames(error)
                 raise
             return
-        if not self._serving:
-            self._serving = True
-            profiler.serving()
-        named = self._given_name(scope)
-        name_of_route = None if self._name is not None and named else self._follow(scope)
+        method = method_name(str(scope.get("method", "WEBSOCKET")))
+        name = self._given_name(scope, method)
+        # A name that is given stays. A route may turn out to be another: a middleware has changed the path.
+        route_taken = None if self._name is not None and name else self._follow(scope, method)
         request = requests.begin(
-            named or f"{_method(scope)} {NO_ROUTE}",
+            name or f"{method} {NO_ROUTE}",
             kind=scope["type"],
             token=_token(scope) if profiler.option("token_secret") else None,
-            named=named is not None,
-            route_of=name_of_route,
+            named=name is not None,
+            route_of=None if name else route_taken,
         )
         request.enter("app")
-        sending = _Sending(request, send, name_of_route)
+        sending = _Sending(request, send, route_taken)
         try:
             await self._app(scope, receive, sending)
         except BaseException as error:
@@ -94,28 +97,25 @@ class ASGIMiddleware:
         scope's, when the request began."""
         return route_left_behind(scope, root)
 
-    def _given_name(self, scope: Scope) -> str | None:
-        if not requests.active():
-            return None
+    def _given_name(self, scope: Scope, method: str) -> str | None:
         try:
             if self._name is not None:
                 return self._names.bounded(self._name(scope))
-            return self._bounded(scope, self._route_ahead(scope))
+            route = self._route_ahead(scope)
         except Exception:  # a name is not worth a request
             return None
+        return self._names.bounded(f"{method} {route}") if route else None
 
-    def _bounded(self, scope: Scope, route: str | None) -> str | None:
-        return self._names.bounded(f"{_method(scope)} {route}") if route else None
-
-    def _follow(self, scope: Scope) -> Callable[[], str | None]:
+    def _follow(self, scope: Scope, method: str) -> Callable[[], str | None]:
         """What tells the name once the application has taken its route."""
-        path, root = str(scope.get("path", "")), str(scope.get("root_path", ""))
+        path, root = scope.get("path", ""), scope.get("root_path", "")
 
         def name_of_route() -> str | None:
             try:
-                return self._bounded(scope, self._route_taken(scope, path, root))
+                route = self._route_taken(scope, path, root)
             except Exception:  # whatever is in there, it is not worth a request
                 return None
+            return self._names.bounded(f"{method} {route}") if route else None
 
         return name_of_route
 
@@ -138,11 +138,11 @@ def _watching_lifespan(send: Send) -> Send:
 class _Sending:
     """`send` of one request, which looks at each message on its way.
 
-    A phase belongs to the context of one task. Where another task than the application's sends the
+    A phase belongs to one context, and so to one task. Where another task than the application's sends the
     response (as Starlette's streams and Django do), "stream" is a phase inside "app", in that task.
     """
 
-    __slots__ = ("_inner", "_name_of_route", "_request", "_send", "_task")
+    __slots__ = ("_context", "_inner", "_inner_context", "_name_of_route", "_request", "_send")
 
     def __init__(
         self, request: Request, send: Send, name_of_route: Callable[[], str | None] | None
@@ -150,20 +150,24 @@ class _Sending:
         self._request = request
         self._send = send
         self._name_of_route = name_of_route
-        self._task = _task()
-        self._inner: tuple[Any, Any] | None = None  # task, phase
+        self._context = context_number()
+        self._inner: fastalloc.phase | None = None
 
     def __call__(self, message: Message) -> Awaitable[None]:
         """No coroutine of our own but for the last message: nothing of ours is on the stack while the
         server sends."""
         kind = message.get("type")
+        if kind == "http.response.body":
+            return self._send(message) if message.get("more_body") else self._send_last(message)
         if kind == "http.response.start":
             self._request.status = message.get("status", 0)
             self._routed()
-            self._start(_task())
-        elif kind == "http.response.body":
-            if not message.get("more_body"):
-                return self._send_last(message)
+            if self._context == context_number():
+                self._request.enter("stream")
+            elif self._inner is None:
+                self._inner_context = context_number()
+                self._inner = fastalloc.phase("stream")
+                self._inner.__enter__()
         elif kind == "websocket.accept":
             self._routed()
         elif kind == "websocket.close":
@@ -176,44 +180,29 @@ class _Sending:
             self._request.rename(self._name_of_route() or self._request.name)
             self._name_of_route = None
 
-    def _start(self, task: Any) -> None:
-        if task is self._task:
-            self._request.enter("stream")
-        elif self._inner is None:
-            phase = fastalloc.phase("stream")
-            phase.__enter__()
-            self._inner = task, phase
-
     async def _send_last(self, message: Message) -> None:
         try:
             await self._send(message)
         except BaseException as error:
             hide_frames(error)
             raise
-        task = _task()
-        if self._inner is not None and self._inner[0] is task:
+        here = context_number()
+        if self._inner is not None and self._inner_context == here:
             self._leave_inner()
-        elif task is self._task and self._request.phase == "stream":
+        elif self._context == here and self._request.phase == "stream":
             self._request.enter("background")
 
     def end(self) -> None:
         """The response is complete, or will never be."""
-        self._routed()
-        self._leave_inner()
+        if self._name_of_route is not None:
+            self._routed()
+        if self._inner is not None:
+            self._leave_inner()
 
     def _leave_inner(self) -> None:
         inner, self._inner = self._inner, None
         if inner is not None:
-            inner[1].__exit__(None, None, None)
-
-
-def _task() -> Any:
-    """The running task of asyncio, or None in other loops: phases belong to the context of one task."""
-    asyncio = sys.modules.get("asyncio.tasks")
-    try:
-        return asyncio.current_task() if asyncio is not None else None
-    except RuntimeError:
-        return None
+            inner.__exit__(None, None, None)
 
 
 def _token(scope: Scope) -> str | None:
@@ -221,10 +210,6 @@ def _token(scope: Scope) -> str | None:
         if name == TOKEN_HEADER:
             return bytes(value).decode("latin-1")
     return None
-
-
-def _method(scope: Scope) -> str:
-    return method_name(str(scope.get("method", "WEBSOCKET")))
 
 
 def route_left_behind(scope: Scope, root: str) -> str | None:

@@ -46,14 +46,14 @@ class Middleware(ASGIMiddleware):
                 self._table, self._root = found
         if self._table is None:
             return None
-        root = self._root or str(scope.get("root_path", ""))
-        return self._table.find(scope, below_root(str(scope["path"]), root))
+        path, root = scope["path"], self._root or scope.get("root_path")
+        return self._table.find(scope, below_root(path, root) if root else path)
 
     def _route_taken(self, scope: Scope, path: str, root: str) -> str | None:
+        if self._table is not None and scope.get("path") == path:  # nothing new
+            return None
         if "router" not in scope:  # it has not come there
             return None
         if self._table is None:  # a middleware hides the application's routes
             return route_left_behind(scope, root) or NO_ROUTE
-        if scope.get("path") == path:  # nothing new
-            return None
         return self._route_ahead({**scope, "root_path": root}) or NO_ROUTE

@@ -209,6 +209,7 @@ void fa_task_leave(void);
 /* A task goes on in `scope`, its context being about to be entered again. */
 void fa_task_resume(fa_scope scope);
 fa_scope fa_present_scope(void); /* that the calling thread counts for */
+const void *fa_context(void); /* that runs in this thread, which holds the GIL; for comparison only */
 /* The same for a step whose context is about to be entered. */
 struct fa_step {
     fa_scope outer;

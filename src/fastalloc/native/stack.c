@@ -129,6 +129,11 @@ const void *stack_context_nopy(void)
     return state ? context_of(state) : NULL;
 }
 
+const void *fa_context(void)
+{
+    return context_of(PyThreadState_Get());
+}
+
 fa_scope fa_context_scope(void)
 {
     PyThreadState *state = walkable_state();

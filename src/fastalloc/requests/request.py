@@ -204,7 +204,8 @@ def begin(
 
     name: a template and never a raw path. named: whether that is its name; else it is called so until
     `rename`, and not chosen for it. route_of: gives the name once the framework knows the route, None
-    before: asked when a tracker wants to know whether to look. token: the header that may force a closer look. Costs about 1 us.
+    before: asked when a tracker wants to know whether to look. token: the header that may force a closer
+    look. Costs about 1 us.
     """
     if not _prepared:
         prepare()
