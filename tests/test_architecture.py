@@ -73,7 +73,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tokens": set(),
     "logs": set(),
     "gauges": {"_core"},
-    "requests": {"_core", "background", "breaker", "logs", "gauges", "profiler", "spans", "tokens"},
+    "requests": {
+        *("_core", "background", "breaker", "gauges", "inactive", "logs", "profiler", "spans"),
+        "tokens",
+    },
     "trackers": {"_core", "background", "breaker", "dumps", "inactive", "requests", "tracebacks"},
     "integrations": {"", "profiler", "requests", "tracebacks", "trackers", "gauges"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},

@@ -113,8 +113,3 @@ class Meter:
 
     def end(self) -> None:
         """Up to here."""
-
-
-def context_number() -> int:
-    """All contexts are one."""
-    return 0

@@ -22,9 +22,9 @@ from contextvars import Context
 
 try:
     from fastalloc import _core
-    from fastalloc._core import Phase, Span, context_number
+    from fastalloc._core import Phase, Span
 except ImportError:
-    from fastalloc.inactive import Phase, Span, context_number  # type: ignore[assignment]
+    from fastalloc.inactive import Phase, Span  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 
@@ -86,6 +86,11 @@ class phase(Phase):
     def __call__(self, function: Function) -> Function:
         name = self.name
         return _decorate(function, lambda: phase(name))
+
+
+def context_number() -> int:
+    """Tells the running context from others that exist now: a phase belongs to one. 0.1 us."""
+    return _core.context_number() if _core is not None else 0
 
 
 def checkpoint(name: str) -> None:

@@ -16,7 +16,10 @@ from ._names import NO_ROUTE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
 
-MAX_KNOWN, MAX_KNOWN_CHARACTERS = 256, 100  # paths whose routes are remembered: most requests are for few
+MAX_KNOWN, MAX_KNOWN_CHARACTERS = (
+    256,
+    100,
+)  # paths whose routes are remembered: most requests are for few
 MAX_DEPTH = 20  # mounts in mounts; an application may mount itself
 
 

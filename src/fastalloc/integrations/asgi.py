@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import fastalloc
 from fastalloc import profiler, requests
-from fastalloc.spans import context_number
 from fastalloc.tracebacks import hide_frames
 
 from ._names import NO_ROUTE, Names, method_name
@@ -150,7 +149,7 @@ class _Sending:
         self._request = request
         self._send = send
         self._name_of_route = name_of_route
-        self._context = context_number()
+        self._context = requests.context_number()
         self._inner: fastalloc.phase | None = None
 
     def __call__(self, message: Message) -> Awaitable[None]:
@@ -162,10 +161,10 @@ class _Sending:
         if kind == "http.response.start":
             self._request.status = message.get("status", 0)
             self._routed()
-            if self._context == context_number():
+            if self._context == requests.context_number():
                 self._request.enter("stream")
             elif self._inner is None:
-                self._inner_context = context_number()
+                self._inner_context = requests.context_number()
                 self._inner = fastalloc.phase("stream")
                 self._inner.__enter__()
         elif kind == "websocket.accept":
@@ -186,7 +185,7 @@ class _Sending:
         except BaseException as error:
             hide_frames(error)
             raise
-        here = context_number()
+        here = requests.context_number()
         if self._inner is not None and self._inner_context == here:
             self._leave_inner()
         elif self._context == here and self._request.phase == "stream":

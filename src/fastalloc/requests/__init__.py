@@ -20,5 +20,16 @@ from __future__ import annotations
 
 from fastalloc.requests.endings import flush, listen
 from fastalloc.requests.request import Request, active, begin, current, observe, prepare
+from fastalloc.spans import context_number
 
-__all__ = ["Request", "active", "begin", "current", "flush", "listen", "observe", "prepare"]
+__all__ = [
+    "Request",
+    "active",
+    "begin",
+    "context_number",
+    "current",
+    "flush",
+    "listen",
+    "observe",
+    "prepare",
+]

@@ -33,7 +33,7 @@ MAX_CHECKPOINTS = 32
 FORCED_INTERVAL_BYTES = 4096
 
 
-class Request(RequestSpan, spans.span):  # type: ignore[misc]
+class Request(RequestSpan, spans.span):
     """One unit of work of a framework. Made by `begin`. Its methods never raise.
 
     name: the method and the route's template, or a task's name; `rename` sets it. kind: "http",
