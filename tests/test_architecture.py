@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "background": {"_core", "breaker"},
     "guard": {"_core", "background", "breaker", "config", "dumps", "limits", "logs"},
     "status": {"breaker", "config", "limits"},
-    "exits": {"_core"},
+    "exits": {"_core", "program"},
+    "program": {"_core"},
     "predecessors": {"background", "logs"},
     "threads": {"_core"},
     "tracebacks": set(),
@@ -80,7 +81,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trackers": {"_core", "background", "breaker", "dumps", "inactive", "requests", "tracebacks"},
     "integrations": {"", "profiler", "requests", "tracebacks", "trackers", "gauges"},
     "demo": {"", "analysis", "config", "export", "integrations", "recording"},
-    "cli": {"", "analysis", "config", "demo", "export", "housekeeping", "recording", "tokens"},
+    "cli": {
+        "",
+        "analysis",
+        "config",
+        "demo",
+        "export",
+        "housekeeping",
+        "program",
+        "recording",
+        "tokens",
+    },
     "__main__": {"cli"},
 }
 # Only inside a function, when used, or for types: reading has no part in what recording costs.
@@ -107,6 +118,7 @@ CAPTURE_WING = (
     *(
         "limits",
         "profiler",
+        "program",
         "requests",
         "spans",
         "status",

@@ -154,6 +154,7 @@ cdef extern from "fastalloc.h":
     void fa_follow_context()
     fa_scope fa_present_scope()
     const void *fa_context()
+    void fa_end_stacks_at(const void *caller, const void *callee)
     void fa_task_enter()
     void fa_task_leave()
     struct fa_step:

@@ -163,6 +163,16 @@ def live_by_domain():
     return [totals[i] for i in range(FA_DOMAIN_COUNT)]
 
 
+cdef tuple _host = ()  # keeps the code objects that the core knows by address
+
+
+def end_stacks_at(caller, callee):
+    """Leave out of stacks the frame of the code object `callee` where `caller` called it, and all below."""
+    global _host
+    _host += (caller, callee)
+    fa_end_stacks_at(<void *>caller, <void *>callee)
+
+
 def thread_totals():
     """(allocations, bytes) of the calling thread since it was first seen: exact."""
     cdef uint64_t count = 0, total = 0

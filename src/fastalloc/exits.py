@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from fastalloc import _core
+from fastalloc import _core, program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _fatal_exception() -> type[BaseException] | None:
         return None
     frame = traceback.tb_frame
     main = sys.modules.get("__main__")
-    outermost = frame.f_back is None and (
+    outermost = program.is_outermost(frame) and (
         frame.f_code.co_name == "_run_module_as_main" or frame.f_globals is vars(main)
     )
     return kind if outermost and issubclass(kind, BaseException) else None

@@ -14,12 +14,18 @@ import pytest
 
 pytest.importorskip("fastalloc._core")
 
+from fastalloc import read
+
 SHOW = """
 import json, sys
+def annotated(x: int): ...
 print(json.dumps({
     "name": __name__,
     "file": globals().get("__file__"),
     "package": globals().get("__package__"),
+    "names": sorted(globals()),
+    "loader": getattr(__loader__, "__name__", type(__loader__).__name__),
+    "annotations": str(annotated.__annotations__),
     "argv": sys.argv,
     "path": sys.path[0],
     "main": sys.modules["__main__"].__dict__ is globals(),
@@ -28,12 +34,15 @@ print(json.dumps({
 """
 
 
-def start(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def start(
+    command: list[str], cwd: Path, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end in `cwd`, where recordings go too."""
     return subprocess.run(
         command,
         cwd=cwd,
         env={**os.environ, "FASTALLOC_DIR": str(cwd / "recordings"), **environment},
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=60,
@@ -41,10 +50,10 @@ def start(command: list[str], cwd: Path, **environment: str) -> subprocess.Compl
     )
 
 
-def fastalloc_run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def fastalloc_run(*arguments: str, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     """`fastalloc run ARGUMENTS...`."""
     command = [str(Path(sys.executable).with_name("fastalloc")), "run", *arguments]
-    return start(command, cwd)
+    return start(command, cwd, stdin)
 
 
 def recordings(cwd: Path) -> list[dict[str, Any]]:
@@ -70,6 +79,8 @@ def cwd(tmp_path: Path) -> Path:
     "arguments",
     [
         ("show.py", "--mode", "x", "-m", "y", "--help"),
+        ("./elsewhere/../show.py",),
+        ("-", "--help"),
         ("elsewhere/show.py", "--", "a"),
         ("-m", "show", "--version", "-c"),
         ("-m", "program", "b"),
@@ -79,9 +90,9 @@ def cwd(tmp_path: Path) -> Path:
     ids=lambda arguments: " ".join(arguments).replace(SHOW, "CODE"),
 )
 def test_the_program_sees_what_python_shows_it(cwd: Path, arguments: tuple[str, ...]) -> None:
-    expected = start([sys.executable, *arguments], cwd)
+    expected = start([sys.executable, *arguments], cwd, SHOW)
     assert expected.returncode == 0, expected.stderr
-    found = fastalloc_run(*arguments, cwd=cwd)
+    found = fastalloc_run(*arguments, cwd=cwd, stdin=SHOW)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout) == json.loads(expected.stdout)
 
@@ -119,6 +130,82 @@ def test_the_exit_status_is_the_programs(cwd: Path, code: str, status: int) -> N
     assert done.returncode == status
     if code == "1 / 0":
         assert "ZeroDivisionError" in done.stderr
+
+
+ENDINGS = {
+    "error": "def f(x: int):\n    raise LookupError(f.__annotations__)\nf(1)",
+    "in an import": "import shop",
+    "syntax": "x = (",
+    "interrupted": "raise KeyboardInterrupt",
+    "hook": "import sys, traceback\n"
+    "sys.excepthook = lambda kind, error, entry: print(kind, traceback.extract_tb(entry))\n1 / 0",
+    "left by sys.exit": "import sys\ntry: 1 / 0\nfinally: sys.exit('gone')",
+    "context": "try: 1 / 0\nexcept ZeroDivisionError as error: raise ValueError from error",
+}
+
+
+@pytest.mark.parametrize("how", ["script", "-m", "-c", "-", "folder"])
+def test_a_program_ends_as_under_python(cwd: Path, how: str) -> None:
+    (cwd / "shop.py").write_text("def load(): raise OSError('empty')\nload()\n")
+    for ending, source in ENDINGS.items():
+        for path in (cwd / "ends.py", cwd / "program" / "__main__.py"):
+            path.write_text(source)
+        arguments = {
+            "script": ("ends.py",),
+            "-m": ("-m", "ends"),
+            "-c": ("-c", source),
+            "-": ("-",),
+            "folder": ("program",),
+        }[how]
+        expected = start([sys.executable, *arguments], cwd, source)
+        found = fastalloc_run("--quiet", *arguments, cwd=cwd, stdin=source)
+        assert expected.returncode != 0 or ending == "hook"
+        assert (found.returncode, found.stdout, found.stderr) == (
+            expected.returncode,
+            expected.stdout,
+            expected.stderr,
+        ), ending
+
+
+@pytest.mark.parametrize("arguments", [("-m", "absent"), ("-m", "shop.absent"), ("empty",)])
+def test_a_program_that_is_not_there_is_missed_as_by_python(
+    cwd: Path, arguments: tuple[str, ...]
+) -> None:
+    (cwd / "shop").mkdir()
+    (cwd / "empty").mkdir()
+    (cwd / "shop" / "__init__.py").write_text("")
+    expected = start([sys.executable, *arguments], cwd)
+    found = fastalloc_run("--quiet", *arguments, cwd=cwd)
+    assert (found.returncode, found.stderr) == (expected.returncode, expected.stderr)
+    assert found.returncode == 1 and "fastalloc" not in found.stderr.replace(sys.executable, "")
+
+
+HOLD = """
+import fastalloc
+def hold(): return bytes(8_000_000)
+kept = [hold()]
+exec("kept.append(hold())")
+fastalloc.stop()
+"""
+
+
+@pytest.mark.parametrize("how", ["script", "-m", "-c", "-", "folder"])
+def test_stacks_begin_at_the_programs_first_line(cwd: Path, how: str) -> None:
+    for path in (cwd / "hold.py", cwd / "program" / "__main__.py"):
+        path.write_text(HOLD)
+    arguments = {
+        "script": ("hold.py",),
+        "-m": ("-m", "hold"),
+        "-c": ("-c", HOLD),
+        "-": ("-",),
+        "folder": ("program",),
+    }[how]
+    assert fastalloc_run(*arguments, cwd=cwd, stdin=HOLD).returncode == 0
+    [path] = (cwd / "recordings").glob("*.recording")
+    snapshot = read(path)
+    large = snapshot.live[snapshot.live["size"] >= 8_000_000]
+    stacks = {tuple(frame.function for frame in snapshot.stack(int(s["site"]))) for s in large}
+    assert stacks == {("hold", "<module>"), ("hold", "<module>", "<module>")}
 
 
 def test_bad_options_end_it_before_the_program_begins(cwd: Path) -> None:

@@ -202,6 +202,8 @@ void fa_watch_scopes(void *scope_type, size_t offset, void *context_variable, in
 fa_scope fa_context_scope(void); /* of the running Python context, or FA_SCOPE_UNKNOWN; any thread */
 fa_scope fa_switch_scope(fa_scope scope); /* returns the scope before */
 void fa_follow_context(void); /* to the scope that the running context names */
+/* Stacks end above the frame of code `callee` that code `caller` called; both live on. */
+void fa_end_stacks_at(const void *caller, const void *callee);
 /* A task starts its step in the scope of its context, which is the running one already; then it is
  * suspended, and the thread goes back to what it was in before. */
 void fa_task_enter(void);

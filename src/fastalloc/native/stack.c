@@ -23,6 +23,22 @@ int stack_has_python_nopy(void)
     return walkable_state() != NULL;
 }
 
+static const void *host_caller, *host_callee;
+
+void fa_end_stacks_at(const void *caller, const void *callee)
+{
+    host_caller = caller;
+    host_callee = callee;
+}
+
+/* Is this the frame below which the program's own do not lie? */
+static inline int is_host(struct _PyInterpreterFrame *frame, const PyCodeObject *code)
+{
+    int lasti;
+    return UNLIKELY((const void *)code == host_callee) && frame->previous &&
+           (const void *)frame_code(frame->previous, &lasti) == host_caller;
+}
+
 int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut)
 {
     PyThreadState *state = walkable_state();
@@ -34,6 +50,7 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
         int lasti;
         PyCodeObject *code = frame_code(frame, &lasti);
         if (!code) continue;
+        if (is_host(frame, code)) break;
         if (count == capacity) {
             *cut = 1;
             break;
