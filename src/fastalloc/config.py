@@ -10,8 +10,8 @@ No dataclasses, pathlib or collections here: they would double what `import fast
 from __future__ import annotations
 
 import os
-import sys
 
+from fastalloc import directory
 from fastalloc.values import MODES as MODES
 from fastalloc.values import NO, TRACKERS, checked
 from fastalloc.values import ConfigError as ConfigError
@@ -69,7 +69,8 @@ OPTIONS = (
         "directory",
         None,
         "Folder for recordings and dumps, on a disk rather than in memory (a tmpfs counts as the "
-        "service's own memory). Created with mode 0700. By default /var/tmp/fastalloc-<uid>.",
+        "service's own memory). Made with mode 0700 if missing; where others may look into it, recordings go to "
+        "fastalloc-<uid> inside. By default /var/tmp/fastalloc-<uid>.",
     ),
     Option(
         "keep_bytes",
@@ -304,17 +305,6 @@ def without_login(url: str) -> str:
     return scheme + separator + rest.rpartition("@")[2]
 
 
-def default_directory() -> str:
-    """Where recordings go unless told otherwise: FASTALLOC_DIR or /var/tmp/fastalloc-<uid>."""
-    given = os.environ.get("FASTALLOC_DIR")
-    if given:
-        return os.path.abspath(given)
-    base = "/var/tmp"
-    if not os.access(base, os.W_OK | os.X_OK):
-        base = os.environ.get("TMPDIR") or "/tmp"
-    return f"{base}/fastalloc-{os.getuid()}"
-
-
 def resolve(arguments: Mapping[str, object], configured: Mapping[str, object]) -> Config:
     """Find each option's value. ConfigError names what is wrong."""
     layers = (
@@ -340,8 +330,7 @@ def resolve(arguments: Mapping[str, object], configured: Mapping[str, object]) -
         config.interval_bytes = INTERVALS[config.mode]
     if config.scale is None:
         config.scale = _SCALES.get(config.mode, 1)
-    if config.dir is None:
-        config.dir = default_directory()
+    config.dir = directory.to_record_in(config.dir or directory.default())
     return config
 
 
@@ -390,30 +379,3 @@ def _unknown(name: str, source: str) -> str:
     close = difflib.get_close_matches(name, _BY_NAME, 1)
     hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(_BY_NAME)}"
     return f"unknown option {name!r} ({source}){hint}"
-
-
-def prepare_directory(path: str) -> None:
-    """Make sure that `path` is a folder of this user's with mode 0700, and no symbolic link.
-
-    OSError or ConfigError otherwise: someone else could read or replace recordings in it.
-    """
-    parent = os.path.dirname(path)
-    if not os.path.isdir(path):
-        os.makedirs(parent, exist_ok=True)
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
-    import stat
-
-    info = os.lstat(path)
-    if stat.S_ISLNK(info.st_mode):
-        raise ConfigError(f"dir: {path} is a symbolic link; name the folder itself")
-    if not stat.S_ISDIR(info.st_mode):
-        raise ConfigError(f"dir: {path} is not a folder")
-    if info.st_uid != os.geteuid():
-        raise ConfigError(f"dir: {path} belongs to another user; set FASTALLOC_DIR")
-    if info.st_mode & 0o077:
-        os.chmod(path, 0o700)
-    if sys.platform == "linux" and not os.access(path, os.W_OK | os.X_OK):
-        raise ConfigError(f"dir: {path} cannot be written; set FASTALLOC_DIR")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 
-from fastalloc import _core, background, config, housekeeping
+from fastalloc import _core, background, housekeeping
+from fastalloc.directory import prepare
+from fastalloc.values import ConfigError
 
 RECORDING_BYTES = 5 << 20  # of disk, for each step of `scale`
 RETRY_SECONDS = 60.0
@@ -27,10 +29,10 @@ def start(directory: str, caps: housekeeping.Caps, **arguments: object) -> None:
     _directory, _reason = directory, ""
     arguments["directory"] = os.fsencode(directory)
     try:
-        config.prepare_directory(directory)
+        prepare(directory)
         housekeeping.make_room(directory, caps, RECORDING_BYTES * int(str(arguments["scale"])))
         _core.start(**arguments)  # type: ignore[arg-type]
-    except (OSError, config.ConfigError) as error:
+    except (OSError, ConfigError) as error:
         why = str(error) or type(error).__name__
         _core.start(in_memory=True, **arguments)  # type: ignore[arg-type]
         _reason = why
@@ -50,9 +52,9 @@ def to_file() -> None:
     if not reason():
         return
     try:
-        config.prepare_directory(_directory)
+        prepare(_directory)
         _core.to_file()
-    except (OSError, config.ConfigError) as error:
+    except (OSError, ConfigError) as error:
         _reason = str(error) or type(error).__name__
     else:
         _reason = ""

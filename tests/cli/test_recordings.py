@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,18 @@ def test_an_empty_folder_has_no_newest_recording(fastalloc: Command, tmp_path: P
     outcome = fastalloc("top", "--dir", tmp_path)
     assert outcome.status == 2
     assert "no recording in" in outcome.err
+
+
+@pytest.mark.parametrize("uid", [os.getuid(), 54321])
+def test_recordings_in_the_folder_inside_a_shared_one_are_found(
+    fastalloc: Command, folder: Path, tmp_path: Path, uid: int
+) -> None:
+    shared = tmp_path / "volume"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    folder.rename(shared / f"fastalloc-{uid}")
+    for arguments in (("status", "--dir"), ("prune", "--dry-run"), ("post-mortem",)):
+        answer = fastalloc(*arguments, shared, "--json").json
+        assert answer["directory"] == str(shared / f"fastalloc-{uid}")
+    assert len(fastalloc("status", "--dir", shared, "--json").json["recordings"]) == 3
+    assert "4242" in fastalloc("info", "4242", "--dir", shared).out

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -153,15 +155,66 @@ def test_the_recording_is_private_and_says_who_made_it(programs: Programs) -> No
     assert snapshot.events["kind"][-1] == "stop"
 
 
-def test_an_open_folder_is_closed_and_a_missing_one_is_made(programs: Programs) -> None:
-    folder = programs.base / "open"
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
-    deep = programs.base / "a" / "b" / "c"
-    for directory in (folder, deep):
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o2775, 0o755])
+def test_a_folder_that_others_may_look_into_is_left_as_it_is(programs: Programs, mode: int) -> None:
+    volume = programs.base / "volume"
+    volume.mkdir()
+    volume.chmod(mode)
+    for _ in range(2):
+        done = programs.run(
+            PRELUDE + "fastalloc.start(); answer(path=fastalloc.status().recording)",
+            env={"FASTALLOC_DIR": str(volume)},
+        )
+        assert Path(done.answer["path"]).parent == volume / f"fastalloc-{os.getuid()}"
+    assert stat.S_IMODE(volume.stat().st_mode) == mode
+    (inside,) = volume.iterdir()
+    assert stat.S_IMODE(inside.stat().st_mode) & 0o777 == 0o700
+    assert len(list(inside.glob("*.recording"))) == 2
+
+
+def test_a_folder_of_ours_is_used_and_a_missing_one_is_made(programs: Programs) -> None:
+    ours, deep = programs.base / "ours", programs.base / "a" / "b" / "c"
+    ours.mkdir()
+    ours.chmod(0o2700)  # setgid, as in a volume with a group
+    for directory, mode in ((ours, 0o2700), (deep, 0o700)):
         programs.run(PRELUDE + f"fastalloc.start(dir={str(directory)!r})")
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+        assert stat.S_IMODE(directory.stat().st_mode) == mode
         assert len(list(directory.glob("*.recording"))) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_somebody_else_is_left_to_them(programs: Programs) -> None:
+    volume = programs.base / "theirs"
+    volume.mkdir()
+    volume.chmod(0o700)
+    os.chown(volume, 12345, 12345)
+    programs.run(PRELUDE + f"fastalloc.start(dir={str(volume)!r})")
+    assert stat.S_IMODE(volume.stat().st_mode) == 0o700 and volume.stat().st_uid == 12345
+    assert len(list((volume / "fastalloc-0").glob("*.recording"))) == 1
+
+
+@pytest.mark.parametrize("trap", ["link", "open", "file"])
+def test_what_lies_in_the_place_of_our_own_folder_is_not_trusted(
+    programs: Programs, trap: str
+) -> None:
+    volume, elsewhere = programs.base / "volume", programs.base / "elsewhere"
+    volume.mkdir()
+    volume.chmod(0o1777)
+    elsewhere.mkdir()
+    inside = volume / f"fastalloc-{os.getuid()}"
+    if trap == "link":
+        inside.symlink_to(elsewhere)
+    elif trap == "open":
+        inside.mkdir()
+        inside.chmod(0o777)
+    else:
+        inside.write_text("")
+    done = programs.run(
+        PRELUDE + "fastalloc.start(); s = fastalloc.status(); answer(at=s.recording, why=s.reason)",
+        env={"FASTALLOC_DIR": str(volume)},
+    )
+    assert not done.answer["at"] and str(inside) in done.answer["why"]
+    assert not list(elsewhere.iterdir()) and not list(volume.glob("*/*"))
 
 
 def test_start_twice_is_start_once_and_stop_twice_is_stop_once(programs: Programs) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from fastalloc.cli import output
 from fastalloc.cli.errors import CommandError
 from fastalloc.cli.numbers import positive_count
+from fastalloc.cli.recordings import place_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,9 +85,8 @@ def _instant(text: str) -> datetime:
 def run(args: argparse.Namespace) -> int:
     """Print what is found; the status says whether it is bad."""
     from fastalloc.analysis.post_mortem import examine
-    from fastalloc.config import default_directory
 
-    directory = args.directory or Path(default_directory())
+    directory = place_of(args.directory)
     if not directory.is_dir():
         raise CommandError(f"{directory}: there is no such folder (or set FASTALLOC_DIR)")
     try:

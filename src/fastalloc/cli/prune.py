@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastalloc.cli import output
 from fastalloc.cli.errors import CommandError
+from fastalloc.cli.recordings import place_of
 from fastalloc.config import ConfigError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         resolved = config.resolve(given, {})
     except ConfigError as error:
         raise CommandError(str(error)) from None
-    directory = args.directory or Path(resolved.dir)
+    directory = place_of(args.directory or Path(resolved.dir))
     if not directory.is_dir():
         raise CommandError(f"{directory}: there is no such folder (or set FASTALLOC_DIR)")
     before = housekeeping.look(str(directory))

@@ -29,12 +29,15 @@ def add_directory_option(parser: argparse.ArgumentParser) -> None:
 
 def directory_of(args: argparse.Namespace) -> Path:
     """The directory that `args` name, or the default one."""
-    if args.dir is not None:
-        chosen: Path = args.dir
-        return chosen
-    from fastalloc.config import default_directory
+    return place_of(args.dir)
 
-    return Path(default_directory())
+
+def place_of(given: Path | None) -> Path:
+    """The folder that recordings lie in when `given` is meant: itself, the default one for None, or the user's own
+    inside."""
+    from fastalloc import directory
+
+    return Path(directory.to_read(str(given or directory.default())))
 
 
 def list_recordings(directory: Path, pid: int | None = None) -> list[Path]:
