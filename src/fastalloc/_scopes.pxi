@@ -28,7 +28,9 @@ cdef class Scope:
     cdef int depth
     cdef readonly str name
     cdef Scope outer
+    cdef Scope innermost  # of what it holds while it is suspended
     cdef object token
+    cdef bint moved  # `outer` is not what the token would go back to
     cdef bint quiet, apart  # of a Phase
 
     def __cinit__(self, name, /, *args, **kwargs):
@@ -62,14 +64,22 @@ cdef class Scope:
         return self
 
     def __exit__(self, *exception):
+        cdef Scope inner
         self.depth -= 1
         if self.depth > 0 or self.token is None:
             return None
-        try:
-            PyContextVar_Reset(_scope_variable, self.token)
-        except (ValueError, RuntimeError):  # left in another context than entered (generators)
-            if get_value(_scope_variable) is self:
+        if <Scope>get_value(_scope_variable) is not self:
+            inner = self._next_inside()
+            if inner is not None:  # it is left before what was opened in it: that is open still
+                inner.outer, inner.moved = self.outer, True
+        elif self.moved:
+            PyContextVar_Set(_scope_variable, self.outer)
+        else:
+            try:
+                PyContextVar_Reset(_scope_variable, self.token)
+            except (ValueError, RuntimeError):  # left in another context than entered (generators)
                 PyContextVar_Set(_scope_variable, self.outer)
+        self.moved = False
         self.token = None
         cdef Scope outer = self.outer
         self.outer = None
@@ -78,6 +88,16 @@ cdef class Scope:
             if not (self.quiet or self.apart):
                 self._add_to_request(outer)
             self.request = None
+        return None
+
+    cdef Scope _next_inside(self):
+        """The scope of the running context that was opened in this one; None if there is none."""
+        cdef Scope scope = <Scope>get_value(_scope_variable)
+        cdef int steps
+        for steps in range(1000):  # more than ever nest
+            if scope is None or scope.outer is self:
+                return scope
+            scope = scope.outer
         return None
 
     cdef int _add_to_request(self, Scope outer) except -1:
@@ -116,16 +136,24 @@ cdef class Scope:
 
     def suspend(self):
         """Leave the open scope for a while: a generator yields. Then resume()."""
+        cdef Scope innermost
         if self.token is not None:
+            innermost = <Scope>get_value(_scope_variable)
+            if innermost is not self and self._next_inside() is not None:
+                self.innermost = innermost
             PyContextVar_Set(_scope_variable, self.outer)
             fa_switch_scope(self.outer.scope if self.outer is not None else 0)
 
     def resume(self):
-        """Go on in the suspended scope, below the scope that is running now."""
+        """Go on in the suspended scope, below the scope that is running now, with what is open in it."""
+        cdef Scope innermost
         if self.token is not None:
+            innermost = self.innermost if self.innermost is not None else self
+            self.innermost = None
             self.outer = <Scope>get_value(_scope_variable)
-            self.token = PyContextVar_Set(_scope_variable, self)
-            fa_switch_scope(self.scope)
+            self.token = PyContextVar_Set(_scope_variable, innermost)
+            self.moved = innermost is not self
+            fa_switch_scope(innermost.scope)
 
     cdef void _release(self):
         if self.scope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.asyncio_programs import run
 from tests.core.programs import Programs
-from tests.core.scopes import records
+from tests.core.scopes import phases, records
 
 
 def test_async_generators_and_context_managers_count_by_decorator(programs: Programs) -> None:
@@ -96,3 +96,34 @@ with span("consumer"):
     got = records(snapshot)
     assert got["numbers"] == [2 + 20 + 100, 1 + 50 + 100, 101, 102, 102, 103]
     assert got["consumer"] == [3000 + 103]
+
+
+def test_what_is_open_in_a_decorated_generator_waits_with_it(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+@span("rows")
+def rows():
+    with phase("read"):
+        blocks(1); yield
+        blocks(2)
+        with phase("parse"):
+            yield
+            blocks(4)
+        yield
+    blocks(8)
+with span("consumer"):
+    for _ in rows(): blocks(16)
+    half = rows(); next(half)
+blocks(32)
+next(half)
+half.close()
+blocks(64)
+""",
+        runner="",
+    )
+    got = phases(snapshot)
+    assert got["rows", "read"] == 1 + 2 + 1 + 2 and got["rows", "parse"] == 4
+    assert got["rows", "rows"] == 8
+    assert got["consumer", "consumer"] == 3 * 16
+    assert got["", "startup"] == 32 + 64

@@ -266,3 +266,41 @@ with span("request"):
     held = snapshot.live[snapshot.live["size"] >= 8_000_000]
     assert [str(snapshot.phases["name"][sample["phase"]]) for sample in held] == ["aside"]
     assert not held["span"].any()
+
+
+def test_a_scope_left_before_what_was_opened_in_it_is_left_for_good(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+def steps(name, n):
+    with span(name):
+        blocks(n); yield
+with span("around"):
+    a, b, c = span("a"), span("b"), phase("c")
+    a.__enter__(); blocks(1)
+    b.__enter__(); blocks(2)
+    c.__enter__(); blocks(4)
+    b.__exit__(None, None, None); blocks(8)    # in c still
+    a.__exit__(None, None, None); blocks(16)   # likewise
+    c.__exit__(None, None, None); blocks(32)   # in around
+one, two = steps("one", 64), steps("two", 128)
+next(one); next(two)
+one.close(); two.close()
+blocks(256)
+three = steps("three", 1); next(three)
+with span("inside"):
+    three.close()
+    blocks(512)
+blocks(1024)
+""",
+    )
+    got = phases(snapshot)
+    assert got["around", "around"] == 32
+    assert got["a", "a"] == 1 and got["b", "b"] == 2 and got["b", "c"] == 4 + 8 + 16
+    assert got["one", "one"] == 64 and got["two", "two"] == 128
+    assert got["three", "three"] == 1 and got["inside", "inside"] == 512
+    assert got["", "startup"] == 256 + 1024
+    assert records(snapshot, "phase") == {"c": [4 + 8 + 16]}
+    # What closes inside one that is closed already is added to the next one around that.
+    assert records(snapshot)["around"] == [1 + 2 + (4 + 8 + 16) + 32]
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes

@@ -164,6 +164,7 @@ void fa_scope_close(fa_scope scope)
         if (closing->is_span) span->end_ns = record.time_ns | 1;
         if (!closing->is_quiet) record_write(&record);
         struct scope *parent = closing->parent ? scope_get(closing->parent) : NULL;
+        while (parent && parent->closed) parent = parent->parent ? scope_get(parent->parent) : NULL; /* left before it */
         if (parent) {
             if (!closing->is_span) scope_keep_closed(closing);
             parent->count += closing->count;
