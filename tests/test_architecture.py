@@ -150,7 +150,6 @@ THIRD_PARTY_IN_CAPTURE = {
 }
 
 MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "objects.c", "stack.c", "tasks.c")
-EXISTS_FOR_SOME_VERSIONS = ("tasks.c",)  # all of it: dict watchers are 3.12's
 MAY_INCLUDE_PYTHON_PATTERN = re.compile(r"cpython_\w+\.h")
 
 LINES = {"_core.pyx": 400, "_scopes.pxi": 400, "__init__.py": 60}
@@ -299,8 +298,7 @@ def test_only_hooks_and_frames_know_cpython(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources(".c", ".h"), ids=lambda p: p.name)
 def test_python_versions_differ_in_headers_of_their_own(path: Path) -> None:
-    may = MAY_INCLUDE_PYTHON_PATTERN.fullmatch(path.name) or path.name in EXISTS_FOR_SOME_VERSIONS
-    if not may:
+    if not MAY_INCLUDE_PYTHON_PATTERN.fullmatch(path.name):
         assert not re.search(r"#\s*(?:el)?if.*PY_VERSION_HEX", path.read_text())
 
 

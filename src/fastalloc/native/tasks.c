@@ -9,12 +9,10 @@
  * each change, whatever event loop drives the tasks. When a step begins, the task's context is
  * already the running one, so its scope can be read from there.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
+#include "cpython_watchers.h"
 #include "fastalloc.h"
 
-#if PY_VERSION_HEX >= 0x030e0000
+#if TELLS_OF_CONTEXTS
 
 static int on_switch(PyContextEvent event, PyObject *context)
 {
@@ -40,7 +38,7 @@ int fa_watch_contexts(void)
 
 #endif
 
-#if PY_VERSION_HEX >= 0x030c0000 && PY_VERSION_HEX < 0x030e0000
+#if TELLS_OF_DICTS_ONLY
 
 /* Tasks that wait while one that they started eagerly makes its first steps, innermost last.
  *
