@@ -66,6 +66,23 @@ def test_the_flame_graph_is_a_page_with_our_functions(
     assert "load_orders" in text
 
 
+def test_the_flame_graph_is_named_after_its_recording_and_overwrites_nothing(
+    fastalloc: Command, recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("memray")
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / f"memray-flamegraph-{recording.stem}.html"
+    outcome = fastalloc("flamegraph", recording, "--json")
+    assert outcome.json["output"] == page.name
+    page.write_text("mine")
+    for arguments in ((recording,), (recording, "-o", page)):
+        outcome = fastalloc("flamegraph", *arguments)
+        assert outcome.status == 2 and len(outcome.err.splitlines()) == 1
+        assert page.name in outcome.err and page.read_text() == "mine"
+    assert fastalloc("flamegraph", recording, "--force").status == 0
+    assert "load_orders" in page.read_text()
+
+
 def test_a_progress_bar_appears_only_for_what_takes_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,8 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-threads", action="store_true", help="threads apart")
     add_frame_option(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="the HTML file to write"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="the HTML file to write (default: memray-flamegraph-NAME.html, after the recording, here)",
     )
+    parser.add_argument("--force", action="store_true", help="overwrite a file that is there")
     output.add_json_option(parser)
 
 
@@ -35,7 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from fastalloc.export import ExportError, flamegraph
     from fastalloc.recording.reader import read
 
-    snapshot = read(find_recording(args))
+    recording = find_recording(args)
+    if args.output is None:
+        args.output = Path(f"memray-flamegraph-{_name(recording)}.html")
+    if args.output.exists() and not args.force:
+        raise CommandError(f"{args.output} is there already; overwrite it by --force, or give -o")
+    snapshot = read(recording)
     console = output.make_console(stderr=True)
     waiting = console.status("memray draws the page") if console.is_terminal else nullcontext()
     try:
@@ -53,3 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error)) from error
     report_file(args, str(snapshot.path))
     return 0
+
+
+def _name(recording: Path) -> str:
+    """The name of a recording or of a dump's folder, without its ending."""
+    return recording.resolve().name.removesuffix(".recording")
