@@ -12,6 +12,20 @@ cdef extern from "Python.h":
 cdef object _scope_variable = PyContextVar_New("fastalloc_scope", <PyObject *>None)
 
 
+cdef object _NO_NAME = object()
+
+
+def name_of(name):
+    """`name` as text, whatever it is: a foreign __str__ may raise, or return what is no plain text."""
+    if type(name) is str:
+        return name
+    try:
+        text = getattr(name, "__qualname__", None)  # of a function or class
+        return str.__str__(text if isinstance(text, str) else str(name))
+    except Exception:
+        return "(name could not be shown)"
+
+
 cdef class Part:
     """What the phases of one name in a request came to, nested ones included. own_bytes: without nested
     ones that have a part of their own."""
@@ -32,9 +46,17 @@ cdef class Scope:
     cdef object token
     cdef bint moved  # `outer` is not what the token would go back to
     cdef bint quiet, apart  # of a Phase
+    cdef readonly bint named_by_function  # it may be meant as a decorator without parentheses
 
-    def __cinit__(self, name, /, *args, **kwargs):
-        self.name = name if type(name) is str else str(name)
+    def __cinit__(self, name=_NO_NAME, /, *others, **kwargs):
+        if name is _NO_NAME or others:
+            kind = type(self).__name__
+            raise TypeError(f"{kind} takes one name, as in {kind}(\"load\")")
+        if type(name) is str:
+            self.name = name
+        else:
+            self.name = name_of(name)
+            self.named_by_function = callable(name)
 
     cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
         return 0
@@ -176,7 +198,7 @@ cdef class Span(Scope):
     """See fastalloc.span."""
     cdef readonly dict attributes
 
-    def __cinit__(self, name, /, **attributes):
+    def __cinit__(self, name=_NO_NAME, /, **attributes):
         self.attributes = attributes
 
     @property
@@ -195,7 +217,7 @@ cdef class Span(Scope):
         phases, goes along; records of phases that have ended keep the name. Costs about 1 us."""
         cdef Py_ssize_t size = 0
         cdef const char *text
-        self.name = name if type(name) is str else str(name)
+        self.name = name_of(name)
         try:
             text = PyUnicode_AsUTF8AndSize(self.name, &size)
         except UnicodeEncodeError:
@@ -218,7 +240,7 @@ cdef class Phase(Scope):
     """See fastalloc.phase. quiet: without a record at its end, and no part of the request's. apart:
     it counts for itself alone, not for the span, request and phase around it."""
 
-    def __cinit__(self, name, /, *, bint quiet=False, bint apart=False):
+    def __cinit__(self, name=_NO_NAME, /, *, bint quiet=False, bint apart=False):
         self.quiet, self.apart = quiet, apart
 
     cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
@@ -356,9 +378,10 @@ def checkpoint(name):
     cdef const char *text
     if fa_is_active():
         try:
-            text = PyUnicode_AsUTF8AndSize(name if type(name) is str else str(name), &size)
+            name = name_of(name)
+            text = PyUnicode_AsUTF8AndSize(name, &size)
         except UnicodeEncodeError:
-            return
+            text, size = "(not encodable)", 15
         fa_checkpoint(text, size)
 
 

@@ -46,7 +46,8 @@ OPTIONS = (
         "interval_bytes",
         "bytes",
         None,
-        "Mean bytes between samples; 1 records every allocation. Smaller is finer and slower. "
+        "Mean bytes between samples; 1 records every allocation. Smaller is finer and slower. When the "
+        "table of live samples is full (see scale), the interval is doubled and half of them go. "
         "By default 524288 (64 KiB in aggressive mode, 1 in targeted mode).",
     ),
     Option("max_frames", "count", 128, "Frames kept per stack, the leaf-most ones; 1 to 256."),
@@ -176,8 +177,8 @@ OPTIONS = (
         "scale",
         "count",
         None,
-        "Capacity of the recording's tables, 1 to 64: each step is about 3.5 MiB of file. "
-        "By default 1; 4 in aggressive and 16 in targeted mode.",
+        "Capacity of the recording's tables, 1 to 64: each step is 16,384 live samples and about 3.5 MiB of "
+        "file. By default 1; 4 in aggressive and 16 in targeted mode, or with interval_bytes 1.",
     ),
     Option(
         "request_percent",
@@ -329,13 +330,21 @@ def resolve(arguments: Mapping[str, object], configured: Mapping[str, object]) -
     if config.interval_bytes is None:
         config.interval_bytes = INTERVALS[config.mode]
     if config.scale is None:
-        config.scale = _SCALES.get(config.mode, 1)
+        every_one = config.interval_bytes <= INTERVALS["targeted"]
+        config.scale = _SCALES.get("targeted" if every_one else config.mode, 1)
     config.dir = directory.to_record_in(config.dir or directory.default())
     return config
 
 
 def check(values: Mapping[str, object]) -> dict[str, object]:
     """`values` with each checked and converted. ConfigError names what is wrong."""
+    if not isinstance(values, dict):
+        try:
+            values = dict(values)
+        except (TypeError, ValueError):
+            raise ConfigError(
+                f'configure takes options by name, as in {{"mode": "light"}}; not {type(values).__name__}'
+            ) from None
     for name in values:
         if name not in _BY_NAME:
             raise ConfigError(_unknown(name, "configure"))
@@ -376,6 +385,6 @@ def _from_pyproject() -> dict[str, object]:
 def _unknown(name: str, source: str) -> str:
     import difflib
 
-    close = difflib.get_close_matches(name, _BY_NAME, 1)
+    close = difflib.get_close_matches(str(name), _BY_NAME, 1)
     hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(_BY_NAME)}"
     return f"unknown option {name!r} ({source}){hint}"

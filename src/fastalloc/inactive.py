@@ -7,14 +7,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+def name_of(name: object) -> str:
+    """As in _core."""
+    try:
+        text = getattr(name, "__qualname__", None)
+        return text if isinstance(text, str) else str(name)
+    except Exception:
+        return "(name could not be shown)"
+
+
 class Scope:
     """Does nothing, at the cost of an empty `with`."""
 
     name: str
+    named_by_function = False
 
     def __new__(cls, name: object, /, *args: object, **kwargs: object) -> Any:
         scope = super().__new__(cls)
-        scope.name = str(name)
+        scope.name, scope.named_by_function = name_of(name), callable(name)
         return scope
 
     def __init__(self, name: object, /, **attributes: object) -> None:
@@ -55,7 +65,7 @@ class Span(Scope):
 
     def rename(self, name: object) -> None:
         """Keep the name; nobody reads it."""
-        self.name = str(name)
+        self.name = name_of(name)
 
 
 class RequestSpan(Span):

@@ -58,6 +58,10 @@ class span(Span):
     As a decorator: a new span at each call, of functions, coroutine functions, generators and
     async generators alike (there, only their own steps count).
 
+    A `with` around a `yield`, in the body of a generator, lasts until the generator leaves it: what its
+    consumer does in between counts for it as well. So it must for `contextlib.contextmanager`; a generator
+    whose own steps shall count is decorated.
+
     Nests; an inner span has the outer one as its parent. Exact across threads, asyncio tasks and
     greenlets: child tasks inherit it with their context. Costs well under 1 us at each side, and
     nothing when recording is off. Never raises.
@@ -65,9 +69,16 @@ class span(Span):
 
     __slots__ = ()
 
-    def __call__(self, function: Function) -> Function:
-        name, attributes = self.name, self.attributes
-        return _decorate(function, lambda: span(name, **attributes))
+    if TYPE_CHECKING:
+
+        def __call__(self, function: Function) -> Function: ...
+
+    else:
+
+        def __call__(self, *args, **kwargs):
+            function = _function_to_decorate(self, args, kwargs)
+            name, attributes = self.name, self.attributes
+            return _decorate(function, lambda: span(name, **attributes))
 
 
 class phase(Phase):
@@ -83,9 +94,16 @@ class phase(Phase):
 
     __slots__ = ()
 
-    def __call__(self, function: Function) -> Function:
-        name = self.name
-        return _decorate(function, lambda: phase(name))
+    if TYPE_CHECKING:
+
+        def __call__(self, function: Function) -> Function: ...
+
+    else:
+
+        def __call__(self, *args, **kwargs):
+            function = _function_to_decorate(self, args, kwargs)
+            name = self.name
+            return _decorate(function, lambda: phase(name))
 
 
 def context_number() -> int:
@@ -99,10 +117,27 @@ def checkpoint(name: str) -> None:
     Costs 2 to 5 us, most of it reading RSS. Never raises.
     """
     if _core is not None:
+        name = _core.name_of(name)
         _core.checkpoint(name)
         request: Any = _core.current_request()
         if request is not None:
-            request.passed(str(name))
+            request.passed(name)
+
+
+def _function_to_decorate(
+    scope: span | phase, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[..., Any]:
+    """The one argument. TypeError, with what to write, for a decorator without parentheses: it was only
+    named by the function, which is called now."""
+    kind = type(scope).__name__
+    if scope.named_by_function:
+        raise TypeError(
+            f'{scope.name} is a {kind} here, not a function: write @fastalloc.{kind}("a name") above it'
+        )
+    if len(args) != 1 or kwargs or not callable(args[0]):
+        raise TypeError(f"a {kind} is called with the function that it decorates, and nothing else")
+    function: Callable[..., Any] = args[0]
+    return function
 
 
 def _decorate(function: Function, make: Callable[[], _core.Scope]) -> Function:

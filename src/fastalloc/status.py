@@ -91,6 +91,11 @@ class Status:
             self.reason = reason
         elif self.hooks_displaced:
             self.reason = "another tool removed the hooks: frees are not seen any more"
+        elif config is not None and self.interval_bytes > config.interval_bytes:
+            self.reason = (
+                f"samples are {self.interval_bytes} bytes apart, not {config.interval_bytes}: the table of "
+                "live samples was full (option scale), or they took too much CPU time (overhead_percent)"
+            )
 
     def to_dict(self) -> dict[str, object]:
         """All attributes, fit for JSON."""

@@ -253,3 +253,35 @@ def test_a_snapshot_is_not_in_the_next_one(programs: Programs, options: dict[str
     assert done.answer["size"] > 2_000_000
     # 1000 blocks of 1033 bytes: at 4 KiB the error is 6 % (one standard error), this is eight of them
     assert done.answer["kept"] == pytest.approx(1_033_000, rel=0.5)
+
+
+def test_every_allocation_is_recorded_with_interval_1(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import fastalloc
+        from tests.core.inside import *
+        fastalloc.start(interval_bytes=1)
+        kept = [bytes(600) for _ in range(40_000)]
+        s = fastalloc.status()
+        answer(interval=s.interval_bytes, reason=s.reason, scale=s.options["scale"])
+        fastalloc.stop()
+        """
+    )
+    assert done.answer == {"interval": 1, "reason": "", "scale": 16}
+    assert (done.snapshot().live["size"] == 633).sum() in range(40_000, 40_010)
+
+
+def test_status_says_that_the_interval_was_widened(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import fastalloc
+        from tests.core.inside import *
+        fastalloc.start(interval_bytes=1, scale=1)
+        kept = [bytes(600) for _ in range(40_000)]
+        s = fastalloc.status()
+        answer(interval=s.interval_bytes, reason=s.reason)
+        """
+    )
+    interval = done.answer["interval"]
+    assert interval > 1
+    assert done.answer["reason"].startswith(f"samples are {interval} bytes apart, not 1: ")

@@ -173,13 +173,28 @@ def test_names_may_be_any_object_and_never_raise(programs: Programs) -> None:
     snapshot = run(
         programs,
         r"""
-for name in ("", "nul\0inside", "\udcff", "é" * 40_000, 7, None, b"bytes"):
-    with span(name): blocks(1)
+class Rude:
+    def __str__(self): raise RuntimeError
+    __repr__ = __format__ = __str__
+class Text(str):
+    def __str__(self): return self
+class Proxy:
+    def __getattr__(self, name): raise RuntimeError
+NAMES = ("", "nul\0inside", "\udcff", "é" * 40_000, 7, None, b"bytes", Rude(), Text("text"), Proxy(), blocks)
+for name in NAMES:
+    with span(name, value=name) as current:
+        blocks(1)
+        current.rename(name)
     with phase(name): pass
     checkpoint(name)
 """,
     )
-    assert len(snapshot.records) >= 12
+    assert len(snapshot.records) == 2 * 11 and len(snapshot.checkpoints) == 11
+    for name, times in (("text", 1), ("blocks", 1), ("(name could not be shown)", 2)):
+        for kind in ("span", "phase"):
+            of_kind = snapshot.records[snapshot.records["kind"] == kind]
+            assert [str(found) for found in of_kind["name"]].count(name) == times
+        assert [str(found) for found in snapshot.checkpoints["name"]].count(name) == times
     assert snapshot.consistent
 
 
@@ -304,3 +319,25 @@ blocks(1024)
     # What closes inside one that is closed already is added to the next one around that.
     assert records(snapshot)["around"] == [1 + 2 + (4 + 8 + 16) + 32]
     assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+def test_what_a_span_cannot_be_made_of_is_said_clearly(programs: Programs) -> None:
+    done = programs.run(
+        """
+import fastalloc
+def said(call, *args, **kwargs):
+    try: call(*args, **kwargs)
+    except TypeError as error: return str(error)
+fastalloc.start()
+for kind in (fastalloc.span, fastalloc.phase):
+    name = kind.__name__
+    for args in ((), ("a", "b")):
+        assert said(kind, *args) == f'{name} takes one name, as in {name}("load")'
+    @kind
+    def forgotten(*args): raise AssertionError
+    for args in ((), (1, 2), (print,)):
+        assert said(forgotten, *args).endswith(f'write @fastalloc.{name}("a name") above it')
+    assert "decorates" in said(kind("load"), 3)
+"""
+    )
+    assert done.stderr == ""

@@ -398,3 +398,15 @@ answer(wrong=wrong)
 """
     )
     assert done.answer["wrong"] == 0
+
+
+def test_configure_says_what_it_takes(programs: Programs) -> None:
+    for options, words in (("3", "by name"), ("[1]", "by name"), ("{3: 4}", "unknown option 3")):
+        done = programs.run(
+            PRELUDE
+            + f"""
+try: fastalloc.configure({options})
+except fastalloc.ConfigError as error: answer(said=str(error))
+"""
+        )
+        assert words in done.answer["said"]

@@ -303,3 +303,9 @@ def test_arenas_are_heap_growth_in_standby_mode_and_left_out_in_others(
     assert held(rows) == expected
     assert {row.key: row.high_water_bytes for row in rows} == expected
     assert held(top(recording, tmp_path)) == {"f.py:1": sum(expected.values())}
+
+
+def test_a_limit_below_zero_is_refused(recording: SyntheticRecording, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="limit is -1"):
+        top(recording, tmp_path, limit=-1)
+    assert top(recording, tmp_path, limit=0) == []

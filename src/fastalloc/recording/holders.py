@@ -67,7 +67,7 @@ def top(
     limit: int | None,
     where: npt.NDArray[np.bool_] | None = None,
 ) -> list[Row]:
-    """The rows of `Snapshot.top`. ValueError if `by` or `group` is no such thing.
+    """The rows of `Snapshot.top`. ValueError if `by` or `group` is no such thing, or `limit` below 0.
 
     Arenas are what object blocks lie in. In standby mode, where object blocks are not sampled,
     they count as heap growth; blocks that were sampled before, in another mode, lie elsewhere and
@@ -77,6 +77,8 @@ def top(
         raise ValueError(f"cannot order by {by!r}; choose from {', '.join(ORDERS)}")
     if group not in GROUPS:
         raise ValueError(f"cannot group by {group!r}; choose from {', '.join(GROUPS)}")
+    if limit is not None and limit < 0:
+        raise ValueError(f"limit is {limit}; give how many rows at most, or None for all")
     shown = np.ones(len(Domain), bool)
     shown[Domain.ARENA] = snapshot.mode == "standby"
     counted = shown[snapshot.live["domain"]]
