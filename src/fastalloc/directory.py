@@ -15,6 +15,8 @@ import stat
 
 from fastalloc.values import ConfigError
 
+_PREFIX = "fastalloc-"
+
 
 def default() -> str:
     """Where recordings go unless told otherwise: FASTALLOC_DIR or /var/tmp/fastalloc-<uid>."""
@@ -40,14 +42,18 @@ def to_read(path: str) -> str:
     """The folder that recordings lie in when `path` is given to a reader: ours inside where there is one, and else
     that of the only user who has one there."""
     own = to_record_in(path)
-    if own == path or os.path.isdir(own):
+    if own == path or _is_folder(own):
         return own
     try:
-        inside = [name for name in os.listdir(path) if name.removeprefix("fastalloc-").isdecimal()]
+        names = os.listdir(path)
     except OSError:
         return path
-    only = os.path.join(path, inside[0]) if len(inside) == 1 else path
-    return only if os.path.isdir(only) else path
+    inside = [
+        os.path.join(path, name)
+        for name in names
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()
+    ]
+    return inside[0] if len(inside) == 1 and _is_folder(inside[0]) else path
 
 
 def prepare(path: str) -> None:
@@ -77,7 +83,15 @@ def prepare(path: str) -> None:
 
 
 def _own_inside(path: str) -> str:
-    return os.path.join(path, f"fastalloc-{os.geteuid()}")
+    return os.path.join(path, f"{_PREFIX}{os.geteuid()}")
+
+
+def _is_folder(path: str) -> bool:
+    """A link is none: somebody else may have put it there."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _is_private(info: os.stat_result) -> bool:

@@ -79,3 +79,16 @@ def test_recordings_in_the_folder_inside_a_shared_one_are_found(
         assert answer["directory"] == str(shared / f"fastalloc-{uid}")
     assert len(fastalloc("status", "--dir", shared, "--json").json["recordings"]) == 3
     assert "4242" in fastalloc("info", "4242", "--dir", shared).out
+
+
+def test_a_link_in_a_shared_folder_is_not_followed(
+    fastalloc: Command, folder: Path, tmp_path: Path
+) -> None:
+    shared = tmp_path / "volume"
+    (shared / "123").mkdir(parents=True)
+    shared.chmod(0o1777)
+    for uid in (os.getuid(), 54321):
+        link = shared / f"fastalloc-{uid}"
+        link.symlink_to(folder)
+        assert fastalloc("status", "--dir", shared, "--json").json["recordings"] == []
+        link.unlink()
