@@ -208,6 +208,14 @@ def test_stacks_begin_at_the_programs_first_line(cwd: Path, how: str) -> None:
     assert stacks == {("hold", "<module>"), ("hold", "<module>", "<module>")}
 
 
+def test_a_dump_shows_no_frames_of_the_command(cwd: Path) -> None:
+    code = "import fastalloc\ndef ask(): print(fastalloc.write_dump())\nask()"
+    done = fastalloc_run("-c", code, cwd=cwd)
+    state = json.loads((Path(done.stdout.strip()) / "state.json").read_text())
+    [main] = [thread for thread in state["threads"]["items"] if thread["name"] == "MainThread"]
+    assert [frame["function"] for frame in main["stack"]] == ["ask", "<module>"]
+
+
 def test_bad_options_end_it_before_the_program_begins(cwd: Path) -> None:
     for options in (("--mode", "loud"), ("--interval-bytes", "many"), ("--scale", "1000")):
         done = fastalloc_run(*options, "show.py", cwd=cwd)

@@ -13,7 +13,7 @@ from contextvars import Context
 from itertools import islice
 from types import AsyncGeneratorType, CoroutineType
 
-from fastalloc import _core
+from fastalloc import _core, program
 from fastalloc.dumps.text import Encoded, quote
 
 TYPE_CHECKING = False
@@ -63,7 +63,7 @@ def _stack(frame: FrameType | None) -> Encoded:
     frames: list[str] = []
     while frame is not None and len(frames) < MOST_FRAMES:
         frames.append(_frame(frame))
-        frame = frame.f_back
+        frame = None if program.is_outermost(frame) else frame.f_back
     return _encoded(frames)
 
 
