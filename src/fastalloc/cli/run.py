@@ -205,7 +205,8 @@ def _run_code(source: str, *arguments: str) -> None:
 
         register: Any = getattr(linecache, "_register_code", None)
         if register is not None:
-            register(code, source, "<string>")
+            by: object = code if hasattr(linecache, "_interactive_cache") else "<string>"  # 3.13
+            register(by, source, "<string>")
     _execute(code)
 
 
