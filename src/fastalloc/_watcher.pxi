@@ -1,6 +1,6 @@
 # --- the watcher's thread -------------------------------------------------------------------
 
-REASONS = ("timer", "control", "dump", "warned", "tripped", "rearm", "resident")  # by bit
+REASONS = ("timer", "control", "dump", "warned", "tripped", "rearm", "resident", "native")  # by bit
 cdef object _work = None
 
 

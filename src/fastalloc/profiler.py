@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from fastalloc.recording.snapshot import Snapshot
 
 
-# New objects are seen at once, as a rule (native/patches.h); this is for the rest, and other tools.
+# New objects, and other tools, are noticed at once as a rule (native/notice.h); this is for the rest.
 NATIVE_LOOK_SECONDS = 10.0
 
 _configured: dict[str, object] = {}
@@ -140,6 +140,7 @@ def _start_core(resolved: config.Config) -> None:
     _serving = False
     if resolved.native:
         background.every(NATIVE_LOOK_SECONDS, _core.native_look, "native")
+        background.on("native", _core.native_look)
     else:
         background.cancel("native")
     breaker.listener = _core.note_breaker
@@ -364,6 +365,7 @@ def snapshot() -> Snapshot:
     What this allocates is not recorded: a later snapshot does not show this one.
     """
     _require_recording()
+    _core.native_look()  # or it may hold what was freed while another tool was here
     path = _core.state()["recording"] or "(in memory)"
     if not _core.is_active():
         return read(path)

@@ -22,7 +22,7 @@ class Status:
     smallest, or the fullest once one is half full; limit_usage_bytes: the usage that counts for it. limits: list of
     dicts, all that are watched: limit_bytes, source, kind (what is compared with it), usage_bytes. guard: "off",
     "armed", "warned", "tripped"; guard_trips: int. free_design: "divert" or
-    "filter". native: bool, malloc and mmap are hooked too; native_reason: why not, though asked for;
+    "filter". native: bool, malloc and mmap are hooked too; native_reason: why not, though asked for, or what is amiss, though they are;
     native_frames_reason: likewise of the C functions of their stacks;
     native_slots: how many addresses of theirs in loaded objects lead to us. own_cpu_ns: int, CPU time
     that samples have taken; own_cpu_millionths: as a part of the process's, when last compared. level:

@@ -9,7 +9,7 @@ static int is_one_of_theirs(const char *name)
 {
     static const char *names[] = {"malloc", "calloc", "realloc", "free", "reallocarray", "posix_memalign",
                                   "aligned_alloc", "memalign", "valloc", "pvalloc", "mmap", "mmap64",
-                                  "munmap", "mremap", "dlsym"};
+                                  "munmap", "mremap", "dlsym", "dlopen"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(name, names[i]) == 0) return 1;
     return 0;

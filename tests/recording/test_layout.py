@@ -46,6 +46,7 @@ ENUMS: dict[str, tuple[type[IntEnum], str]] = {
     "fa_loss": (layout.Loss, "FA_LOSS_"),
     "fa_record_kind": (layout.RecordKind, "FA_RECORD_"),
     "fa_event_kind": (layout.EventKind, "FA_EVENT_"),
+    "fa_native_event": (layout.NativeEvent, "FA_NATIVE_"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fastalloc.recording.layout import Domain, Guard, Mode
+from fastalloc.recording.layout import Domain, Guard, Mode, NativeEvent
 
 if TYPE_CHECKING:
     from fastalloc.recording.reader import Snapshot
@@ -57,6 +57,8 @@ def _text(snapshot: Snapshot, kind: str, event: Any) -> str:
         return f"forked from process {a}"
     if kind == "dump":
         return {1: "a dump was begun", 2: f"a dump was written in {b} ms"}.get(a, "a dump failed")
+    if kind == "native":
+        return _of_native(a, b)
     if kind == "start":
         return f"recording began in mode {_name(Mode, a)}"
     if kind == "stop":
@@ -73,6 +75,17 @@ def _of_guard(snapshot: Snapshot, state: int, used: int) -> str:
     if state == Guard.WARNED:
         return f"usage reached {header['summary_percent']} % of the limit: {used} bytes"
     return f"usage has fallen to {used} bytes: the guard is armed again"
+
+
+def _of_native(what: int, slots: int) -> str:
+    if what == NativeEvent.ON:
+        return f"malloc and mmap were hooked, at {slots} addresses"
+    if what == NativeEvent.GAP:
+        return (
+            "another tool had taken hooks of malloc or mmap away and left: they were put back, "
+            "and the native samples dropped"
+        )
+    return "malloc and mmap are not hooked (any more); their samples, if any, were dropped"
 
 
 def _name(enumeration: Any, number: int) -> str:

@@ -95,6 +95,7 @@ def _print_facts(console: Console, snapshot: Snapshot) -> None:
         "live heap": f"{output.format_bytes(snapshot.live_bytes)} in "
         f"{output.format_count(snapshot.live_count)} blocks (estimated)",
         "high-water mark": output.format_bytes(snapshot.high_water_bytes),
+        "native memory": output.describe_native(snapshot),
         "rss": output.format_known_bytes(snapshot.rss_bytes),
         "cgroup usage": output.format_known_bytes(snapshot.cgroup_bytes),
         "memory limit": output.format_known_bytes(snapshot.limit_bytes)
@@ -102,7 +103,7 @@ def _print_facts(console: Console, snapshot: Snapshot) -> None:
         "losses": output.describe_losses(snapshot.losses) or "none",
     }
     _print_pairs(console, facts.items())
-    for line in output.warnings(snapshot, losses=False):
+    for line in output.warnings(snapshot, facts=False):
         console.print(line, style="yellow")
     values, sources = (_dictionary(snapshot.options, name) for name in ("options", "sources"))
     _print_table(

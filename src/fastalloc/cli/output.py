@@ -108,12 +108,15 @@ def describe_losses(losses: dict[str, int]) -> str:
     )
 
 
-def warnings(snapshot: Snapshot, losses: bool = True) -> list[str]:
-    """What a reader must know before trusting the numbers: losses, and an inconsistent copy."""
+def warnings(snapshot: Snapshot, facts: bool = True) -> list[str]:
+    """What a reader must know before trusting the numbers: losses, native memory that is not seen, and an
+    inconsistent copy. Without `facts`, only the last: the others are said elsewhere."""
     lines = []
-    lost = describe_losses(snapshot.losses) if losses else ""
+    lost = describe_losses(snapshot.losses) if facts else ""
     if lost:
         lines.append(f"losses: {lost}")
+    if facts and snapshot.native_reason:
+        lines.append(f"native memory: {describe_native(snapshot)}")
     if snapshot.repaired:
         lines.append(
             "the process died while it wrote: totals were worked out again from the samples"
@@ -121,6 +124,16 @@ def warnings(snapshot: Snapshot, losses: bool = True) -> list[str]:
     elif not snapshot.consistent:
         lines.append("the process wrote while this was read: numbers may disagree a little")
     return lines
+
+
+def describe_native(snapshot: Snapshot) -> str:
+    """Whether malloc and mmap are recorded, and why not or what is amiss, in one line."""
+    if snapshot.native:
+        text = f"recorded, at {snapshot.header['native_slots']} addresses of malloc and mmap"
+        return f"{text}; {snapshot.native_reason}" if snapshot.native_reason else text
+    if snapshot.native_reason:
+        return f"not recorded: {snapshot.native_reason}"
+    return "not recorded: not asked for (option native)"
 
 
 def describe_process(snapshot: Snapshot) -> dict[str, Any]:
@@ -138,6 +151,8 @@ def describe_process(snapshot: Snapshot) -> dict[str, Any]:
         "rss_bytes": snapshot.rss_bytes,
         "cgroup_bytes": snapshot.cgroup_bytes,
         "limit_bytes": snapshot.limit_bytes,
+        "native": snapshot.native,
+        "native_reason": snapshot.native_reason,
         "consistent": snapshot.consistent,
         "losses": {name: count for name, count in snapshot.losses.items() if count},
         "path": str(snapshot.path),

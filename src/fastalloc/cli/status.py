@@ -51,7 +51,10 @@ def _describe(path: Path) -> dict[str, Any]:
 
     try:
         snapshot = read(path)
-        return output.describe_process(snapshot) | {"safety": mechanisms(snapshot)}
+        return output.describe_process(snapshot) | {
+            "safety": mechanisms(snapshot),
+            "native_memory": output.describe_native(snapshot),
+        }
     except RecordingError as error:
         return {"path": str(path), "error": str(error)}
 
@@ -105,6 +108,7 @@ def _print_safety(rows: list[dict[str, Any]]) -> None:
             + (f", budget {budget:g} %" if isinstance(budget, (int, float)) else ""),
             "guard": f"{guard['state']}, tripped {guard['trips']} times"
             + (f", at {guard['percent']} % of the limit" if guard["percent"] else ""),
+            "native memory": row["native_memory"],
             "layers switched off": ", ".join(safety["breakers_open"]) or "none",
         }
         console.print()

@@ -87,7 +87,7 @@ void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open);
 
 /* --- native memory; GIL ------------------------------------------------------------------ */
 int fa_native_is_on(void);
-const char *fa_native_reason(void); /* why not, though asked for; or why no longer. "": it is, or was not asked for */
+const char *fa_native_reason(void); /* why not, though asked for; what is amiss, though on; or "" */
 const char *fa_native_frames_reason(void); /* why no native frames are kept, though asked for; "" */
 uint32_t fa_native_slots(void); /* that hold a hook */
 /* Goes through all loaded objects: patches what is new, and steps back where another tool has patched them.
@@ -102,7 +102,8 @@ enum fa_reason {
     FA_REASON_WARNED = 8,  /* usage passed summary_percent */
     FA_REASON_TRIPPED = 16, /* usage passed guard_percent */
     FA_REASON_REARM = 32,   /* usage has fallen below guard_rearm_percent */
-    FA_REASON_RESIDENT = 64 /* a look at resident memory is asked for (resident_requests has grown) */
+    FA_REASON_RESIDENT = 64, /* a look at resident memory is asked for (resident_requests has grown) */
+    FA_REASON_NATIVE = 128 /* loaded objects should be gone through: fa_native_look */
 };
 /* Called in the watcher's thread, without the GIL, for some reasons at once; returns in how many ns it
  * wants to be called again for FA_REASON_TIMER, UINT64_MAX: not by the clock. */

@@ -229,6 +229,11 @@ struct fa_header {
     uint64_t pid_namespace;      /* in which `pid` counts: inode of /proc/self/ns/pid; 0: not known */
     struct fa_resident resident;
 
+    uint32_t native;             /* 1: malloc and mmap are hooked while mode is not DISABLED, or were at the end */
+    uint32_t native_slots;       /* addresses of theirs in loaded objects that lead to us */
+    uint32_t native_reason;      /* string id: why they are not hooked, or what is amiss; 0: nothing to say */
+    uint32_t native_unused;
+
     uint64_t losses[FA_LOSS_COUNT];
     uint32_t live_free;    /* head of the free list of FA_LIVE (chained through `site`) */
     uint32_t spans_free;   /* likewise FA_SPANS (chained through `name`) */
@@ -394,8 +399,14 @@ enum fa_event_kind {
     FA_EVENT_GUARD,     /* a: new enum fa_guard, b: usage in bytes; tripped: with the allocating stack */
     FA_EVENT_DUMP,      /* a: 1 begun, 2 complete, 3 failed; b: milliseconds */
     FA_EVENT_OVERHEAD,  /* a: own CPU time in millionths of the process's, b: interval from now on, 0: off */
-    FA_EVENT_NATIVE,    /* a: 1 malloc and mmap are hooked from now on, 0: no longer; b: slots patched */
+    FA_EVENT_NATIVE,    /* a: enum fa_native_event; b: slots that hold a hook now */
     FA_EVENT_BREAKER    /* a: 1 a layer was switched off, 0: is on again; `span` names the layer */
+};
+
+enum fa_native_event {
+    FA_NATIVE_OFF, /* malloc and mmap are not hooked, or not any more: native_reason says why */
+    FA_NATIVE_ON,  /* they are from now on */
+    FA_NATIVE_GAP  /* another tool had taken hooks away and has left; they are back, native samples were dropped */
 };
 
 struct fa_event {

@@ -28,7 +28,7 @@ struct native_hook {
     void **original; /* where it is kept; NULL inside: this system has none */
 };
 
-#define NATIVE_HOOKS 15
+#define NATIVE_HOOKS 16
 extern const struct native_hook native_hooks[NATIVE_HOOKS] HIDDEN;
 
 /* What the hooks forward to: as symbols resolve in the whole program. */
@@ -47,6 +47,7 @@ struct native_originals {
     int (*munmap)(void *, size_t);
     void *(*mremap)(void *, size_t, size_t, int, ...);
     void *(*dlsym)(void *, const char *);
+    void *(*dlopen)(const char *, int);
 };
 extern struct native_originals native_original HIDDEN;
 

@@ -1,9 +1,10 @@
-/* The hooks of malloc and its kin, and of dlsym, by which newly loaded objects are noticed. */
+/* The hooks of malloc and its kin, and of dlsym and dlopen, by which newly loaded objects are noticed. */
 #include "native_hooks.h"
 
 #include <errno.h>
 
 #include "live.h"
+#include "notice.h"
 #include "patches.h"
 #include "sample.h"
 
@@ -134,6 +135,14 @@ static void *hook_dlsym(void *handle, const char *name)
     return native_original.dlsym(handle, name);
 }
 
+/* Whoever loads an object without the GIL may not go through it, nor may it ever be asked for a symbol. A
+ * tail call, likewise: where a library is looked for depends on who asks. */
+static void *hook_dlopen(const char *file, int mode)
+{
+    notice_loading();
+    return native_original.dlopen(file, mode);
+}
+
 #define HOOK(name, family, hook) {#name, family, (void *)(hook), (void **)(void *)&native_original.name}
 
 const struct native_hook native_hooks[NATIVE_HOOKS] = {
@@ -152,4 +161,5 @@ const struct native_hook native_hooks[NATIVE_HOOKS] = {
     HOOK(munmap, NATIVE_MMAP, native_munmap),
     HOOK(mremap, NATIVE_MMAP, native_mremap),
     HOOK(dlsym, NATIVE_LOADER, hook_dlsym),
+    HOOK(dlopen, NATIVE_LOADER, hook_dlopen),
 };

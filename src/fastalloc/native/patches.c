@@ -7,31 +7,10 @@
 
 #include "fastalloc.h"
 #include "hooks.h"
-#include "live.h"
-#include "mappings.h"
 #include "native_hooks.h"
+#include "native_state.h"
+#include "notice.h"
 #include "records.h"
-
-static struct {
-    int on;
-    uint32_t slots; /* that hold a hook */
-    char reason[200]; /* why not, or why no longer */
-} state;
-
-int fa_native_is_on(void)
-{
-    return state.on;
-}
-
-uint32_t fa_native_slots(void)
-{
-    return state.on ? state.slots : 0;
-}
-
-const char *fa_native_reason(void)
-{
-    return state.reason;
-}
 
 #ifdef __GLIBC__
 
@@ -44,14 +23,23 @@ const char *fa_native_reason(void)
 #include "protection.h"
 #include "strangers.h"
 
-/* The objects gone through already, in the linker's order, which new ones are added to at the end. Valid
- * while none is unloaded. */
+struct object {
+    const void *headers; /* where its program headers lie: no two objects share them at a time */
+    uint32_t slots;      /* of it that hold a hook */
+    uint32_t lasting;    /* of these, such as the object itself never changes */
+    uint32_t refused;    /* that should, in pages that cannot be made writable */
+};
+
+/* The objects as the last walk left them, in the linker's order, which new ones are added to at the end. */
 #define OBJECTS 4096
-static const void *seen[OBJECTS];
+static struct object objects[OBJECTS], walked[OBJECTS];
+static uint32_t object_count;
+static uint64_t objects_added; /* the linker's counter then */
+
+/* The first so many need no look: as long as none is unloaded. */
 static uint32_t seen_count;
 static uint64_t seen_added, seen_removed; /* the linker's counters then */
 static uint32_t other_allocators; /* objects that define malloc too, beside the original's */
-
 
 #define SLOTS_PER_OBJECT 2048
 struct found {
@@ -67,7 +55,11 @@ struct walk {
     uint64_t added, removed; /* the linker's counters that the walk is for */
     uint32_t position;
     uint32_t found_count;
-    uint32_t slots;       /* hooked now */
+    uint32_t survivors;   /* the first so many objects were there at the last walk */
+    uint32_t cursor;      /* in `objects`: before it, none is looked for any more */
+    uint32_t lost;        /* slots that held a hook at the last walk and do not now */
+    struct object *object; /* this one, as it is now */
+    int own;              /* it is this one */
     int stale;            /* objects came or went since */
     int open;             /* strangers to look up first */
     void *tool;           /* a slot that another tool has patched */
@@ -92,7 +84,8 @@ static int is_system(const struct elf_object *object)
 static unsigned families_of(const struct elf_object *object, const struct dl_phdr_info *info)
 {
     unsigned loader = 1u << NATIVE_LOADER;
-    if (holds(object, &state) || is_system(object)) return 0;
+    if (is_system(object)) return 0;
+    if (holds(object, &busy)) return 1u << NATIVE_MALLOC; /* the sentinel alone: see find() */
     uintptr_t address;
     if (!info->dlpi_name[0] || elf_object_defines(object, "PyMem_RawMalloc", &address)) return loader;
     if (elf_object_defines(object, "malloc", &address) || elf_object_defines(object, "free", &address)) return 0;
@@ -105,6 +98,7 @@ static void find(const char *name, void **slot, enum elf_slot_kind kind, void *d
 {
     struct walk *walk = data;
     if (!strchr("mcrfpavd", name[0]) || walk->found_count >= SLOTS_PER_OBJECT) return;
+    if (walk->own && strcmp(name, SENTINEL_NAME) != 0) return;
     for (int i = 0; i < NATIVE_HOOKS; i++) {
         if (strcmp(name, native_hooks[i].name) != 0 || !*native_hooks[i].original) continue;
         found[walk->found_count++] = (struct found){slot, (uint8_t)i, (uint8_t)kind};
@@ -134,11 +128,30 @@ static enum slot_state slot_state(const struct elf_object *object, const struct 
 
 /* --- patching --------------------------------------------------------------------------------- */
 
-static void put(struct walk *walk, const struct elf_object *object, const struct found *slot, void *value)
+static int put(struct walk *walk, const struct elf_object *object, const struct found *slot, void *value)
 {
-    if (!elf_object_holds(object, (uintptr_t)slot->slot, PF_W)) return;
+    if (!elf_object_holds(object, (uintptr_t)slot->slot, PF_W)) return 0;
     int relro = (uintptr_t)slot->slot - object->relro_start < object->relro_end - object->relro_start;
-    if (page_writer_put(&walk->writer, slot->slot, value, relro) && !walk->remove) walk->slots++;
+    if (page_writer_put(&walk->writer, slot->slot, value, relro)) return 1;
+    if (walk->object) walk->object->refused++;
+    return 0;
+}
+
+static void count_hooked(struct walk *walk, const struct found *slot)
+{
+    walk->object->slots++;
+    if (slot->kind != ELF_SLOT_DATA) walk->object->lasting++;
+    if (walk->own) sentinel_set(slot->slot, native_hooks[slot->hook].hook);
+}
+
+/* Slots of this object that held a hook at the last walk. 0 if it may be another, loaded to the same place:
+ * what was loaded since is at the end. */
+static uint32_t held_before(struct walk *walk)
+{
+    if (walk->position > walk->survivors) return 0;
+    while (walk->cursor < object_count)
+        if (objects[walk->cursor++].headers == walk->object->headers) return objects[walk->cursor - 1].lasting;
+    return 0;
 }
 
 static void patch_object(struct walk *walk, const struct elf_object *object, unsigned families)
@@ -153,14 +166,20 @@ static void patch_object(struct walk *walk, const struct elf_object *object, uns
             if (hook->family == NATIVE_MALLOC) families &= ~(1u << NATIVE_MALLOC);
         }
     }
+    uint32_t before = held_before(walk), still = 0;
     for (uint32_t i = 0; i < walk->found_count; i++) {
         const struct native_hook *hook = &native_hooks[found[i].hook];
         enum slot_state now = slot_state(object, &found[i]);
         if (!(families & 1u << hook->family)) continue;
-        if (now == SLOT_HOOKED) walk->slots++;
+        if (now == SLOT_HOOKED) {
+            still += found[i].kind != ELF_SLOT_DATA;
+            count_hooked(walk, &found[i]);
         /* What it would be bound to is certain only where there is one allocator. */
-        else if (now == SLOT_ORIGINAL || (now == SLOT_UNBOUND && !other_allocators)) put(walk, object, &found[i], hook->hook);
+        } else if (now == SLOT_ORIGINAL || (now == SLOT_UNBOUND && !other_allocators)) {
+            if (put(walk, object, &found[i], hook->hook)) count_hooked(walk, &found[i]);
+        }
     }
+    if (still < before) walk->lost += before - still;
 }
 
 static void restore_object(struct walk *walk, const struct elf_object *object)
@@ -179,11 +198,21 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
         return 1;
     }
     uint32_t position = walk->position++;
-    if (!walk->remove && position < seen_count && seen[position] == info->dlpi_phdr) return 0;
+    if (!walk->remove && position < OBJECTS) {
+        walk->object = &walked[position];
+        if (position < seen_count && objects[position].headers == info->dlpi_phdr) {
+            *walk->object = objects[position];
+            return 0;
+        }
+        *walk->object = (struct object){.headers = info->dlpi_phdr};
+    } else if (!walk->remove) {
+        return 0; /* more than ever were seen */
+    }
     if (!elf_object_read(info, &object)) return 0;
     unsigned families = families_of(&object, info);
     if (!families && !walk->remove) return 0;
     walk->found_count = 0;
+    walk->own = holds(&object, &busy);
     elf_object_slots(&object, find, walk);
     if (walk->remove) restore_object(walk, &object);
     else patch_object(walk, &object, families);
@@ -224,87 +253,94 @@ static int look_for_news(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
-static int note_objects(struct dl_phdr_info *info, size_t size, void *data)
+static void give_up(const char *reason);
+
+static void tool_came(void *function)
 {
-    struct walk *walk = data;
-    (void)size;
-    if (info->dlpi_adds != walk->added || info->dlpi_subs != walk->removed) {
-        walk->stale = 1;
-        return 1;
-    }
-    if (walk->position < OBJECTS) seen[walk->position++] = info->dlpi_phdr;
-    return 0;
+    Dl_info info;
+    const char *file = dladdr(function, &info) && info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
+    char reason[sizeof native_state.why_off];
+    snprintf(reason, sizeof reason, "another tool has patched malloc or mmap (%s)", file ? file + 1 : "unknown");
+    if (object_count) fa_lose(FA_LOSS_DISPLACED);
+    give_up(reason);
 }
 
-static void give_up(const char *reason);
+/* They are in place again, but frees went unseen meanwhile. */
+static void tool_was_here(void)
+{
+    native_state.gaps++;
+    fa_lose(FA_LOSS_DISPLACED);
+    native_state_forget_samples(FA_NATIVE_GAP);
+}
+
+static void keep(const struct walk *walk)
+{
+    native_state.slots = native_state.refused = 0;
+    object_count = seen_count = walk->position < OBJECTS ? walk->position : OBJECTS;
+    for (uint32_t i = 0; i < object_count; i++) {
+        objects[i] = walked[i];
+        native_state.slots += objects[i].slots;
+        native_state.refused += objects[i].refused;
+    }
+    objects_added = seen_added = walk->added;
+}
 
 /* Patches all objects that were not seen yet. */
 static void walk_objects(int first)
 {
+    uint32_t lost = 0;
+    notice_walk();
     for (int attempt = 0; attempt < 16; attempt++) {
         struct walk walk = {.added = 0};
         dl_iterate_phdr(look_for_news, &walk);
-        if (walk.added == seen_added) return;
+        if (walk.added == seen_added) break;
+        uint64_t added = walk.added - objects_added;
+        walk.survivors = object_count && added < walk.position ? walk.position - (uint32_t)added : 0;
         linker_wait_for_loading();
         walk.position = 0;
         page_writer_begin(&walk.writer, first || !seen_count);
         dl_iterate_phdr(visit, &walk);
         page_writer_end(&walk.writer);
         if (walk.tool) {
-            Dl_info info;
-            const char *file = dladdr(walk.tool, &info) && info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
-            char reason[sizeof state.reason];
-            snprintf(reason, sizeof reason, "another tool has patched malloc or mmap (%s)", file ? file + 1 : "unknown");
-            give_up(reason);
+            tool_came(walk.tool);
             return;
         }
+        lost += walk.lost;
         if (walk.open) strangers_look_up();
         if (walk.stale || walk.open) continue;
-        walk.position = 0;
-        dl_iterate_phdr(note_objects, &walk);
-        if (walk.stale) continue;
-        state.slots = seen_count ? state.slots + walk.slots : walk.slots;
-        seen_count = walk.position;
-        seen_added = walk.added;
-        return;
+        keep(&walk);
+        break;
     }
+    if (lost) tool_was_here();
+    if (native_state.refused && !native_state.slots) give_up("the pages of libraries cannot be made writable");
 }
 
 static void restore_all(void)
 {
     struct walk walk = {.remove = 1};
+    sentinel_set(NULL, NULL);
     page_writer_begin(&walk.writer, 1);
     dl_iterate_phdr(visit, &walk);
     page_writer_end(&walk.writer);
     forget_objects();
-    state.slots = 0;
-}
-
-/* Their frees will not be seen any more. */
-static void forget_native_samples(void)
-{
-    fa_lock();
-    live_drop_domain(FA_DOMAIN_MALLOC);
-    live_drop_domain(FA_DOMAIN_MMAP);
-    mappings_reset();
-    event_write(FA_EVENT_NATIVE, 0, 0, 0);
-    fa_unlock();
+    object_count = 0;
 }
 
 static void give_up(const char *reason)
 {
     restore_all();
-    forget_native_samples();
-    state.on = 0;
-    snprintf(state.reason, sizeof state.reason, "%s", reason);
+    native_state_off(reason);
+    native_state_forget_samples(FA_NATIVE_OFF);
 }
 
 /* Law 5. */
 static int can_walk(void)
 {
     if (linker_is_free()) return 1;
-    snprintf(state.reason, sizeof state.reason,
-             "forked while another thread was loading a library: what is loaded from here on is not seen");
+    if (!native_state.stuck) {
+        native_state.stuck = 1;
+        native_state_publish();
+    }
     end();
     return 0;
 }
@@ -318,59 +354,65 @@ static int begin(void)
 
 void patches_install(void)
 {
-    if (state.on || !begin()) return;
-    state.reason[0] = 0;
-    if (!native_originals_find()) {
-        snprintf(state.reason, sizeof state.reason, "the C library's allocator is not to be found by name");
-    } else {
-        state.on = 1;
-        forget_objects();
+    if (native_state.on || !begin()) return;
+    native_state_begin();
+    object_count = 0;
+    forget_objects();
+    if (native_originals_find()) {
         walk_objects(1);
+        if (native_state.on) native_state_event(FA_NATIVE_ON);
+    } else {
+        give_up("the C library's allocator is not to be found by name");
     }
-    if (state.on) {
-        fa_lock();
-        event_write(FA_EVENT_NATIVE, 1, state.slots, 0);
-        fa_unlock();
-    }
+    native_state_publish();
     end();
 }
 
 void patches_remove(void)
 {
-    if (!state.on || !begin()) return;
-    state.on = 0;
+    if (!native_state.on || !begin()) return;
+    native_state_off("");
     restore_all();
     end();
 }
 
+static void look(int at_all)
+{
+    if (!native_state.on || !begin()) return;
+    int saved = errno;
+    if (at_all || sentinel_is_taken()) {
+        forget_objects();
+        at_all = 1;
+    }
+    if (native_state.on) walk_objects(at_all);
+    native_state_publish();
+    end();
+    errno = saved;
+}
+
 void patches_follow(void)
 {
-    if (!state.on || !begin()) return;
-    int saved = errno;
-    if (state.on) walk_objects(0);
-    errno = saved;
-    end();
+    look(0);
+    notice_at_sample(); /* a thread without the GIL may not look */
 }
 
 void fa_native_look(void)
 {
-    if (!state.on || !begin()) return;
-    forget_objects();
-    if (state.on) walk_objects(1);
-    end();
+    look(1);
 }
 
 void patches_child(void)
 {
     busy = 0;
-    if (state.on) linker_child();
+    if (native_state.on) linker_child();
 }
 
 #else
 
 void patches_install(void)
 {
-    snprintf(state.reason, sizeof state.reason, "native memory is recorded on glibc only");
+    native_state_off("native memory is recorded on glibc only");
+    native_state_publish();
 }
 
 void patches_remove(void)

@@ -16,8 +16,11 @@
  *  5. A fork's child may inherit the linker's lock from a thread that it has not: nobody could take it again,
  *     and loading a library would hang for ever. So before its first walk a child finds out, in a thread
  *     of its own that may hang. Then the hooks stay where they are.
- *  6. Left alone: the object that holds the interpreter, and the main program (but for dlsym); this
- *     one; the C library and the linker; all that define malloc themselves, or are bound to
+ *  6. What an object's slots held at the last walk is remembered as a number only. If a hook is missing since
+ *     (objects that were there then are told from such as were loaded to the same place), somebody
+ *     took it, and frees went unseen: the native samples are dropped.
+ *  7. Left alone: the object that holds the interpreter, and the main program (but for dlsym and dlopen); this
+ *     one (but for the sentinel: notice.h); the C library and the linker; all that define malloc themselves, or are bound to
  *     an allocator that is not the program's.
  */
 #ifndef FA_PATCHES_H
@@ -27,7 +30,8 @@
 
 void patches_install(void);
 void patches_remove(void);
-/* Patches what was loaded since. Any thread; does nothing without the GIL or when there is nothing new. */
+/* Patches what was loaded since; looks at all if a tool was here. Any thread; without the GIL it has the watcher do
+ * so. Little when there is nothing new. */
 void patches_follow(void);
 void patches_child(void); /* forked child */
 

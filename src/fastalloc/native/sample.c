@@ -10,6 +10,7 @@
 #include "live.h"
 #include "mappings.h"
 #include "native_frames.h"
+#include "notice.h"
 #include "own_cpu.h"
 #include "recording.h"
 #include "records.h"
@@ -132,6 +133,7 @@ static NOINLINE void record_at(const struct stack *stack, const void *block, uin
     }
     fa_unlock();
     climb_look();
+    notice_at_sample();
 }
 
 static NOINLINE void record_with_stack(const void *block, uint64_t size, uint64_t weight, int domain)

@@ -114,10 +114,11 @@ class _Checks:
             raise damaged(path, "its mode or state is none that exists")
         if header["exit_kind"] >= len(Exit):
             raise damaged(path, "its way of ending is none that exists")
-        if not self._strings.are_valid(np.array([header["exit_name"]], np.uint32))[0]:
-            if self._tables.consistent:
-                raise damaged(path, "the name of its end is no string")
-            header["exit_name"] = 0
+        for name in ("exit_name", "native_reason"):
+            if not self._strings.are_valid(np.array([header[name]], np.uint32))[0]:
+                if self._tables.consistent:
+                    raise damaged(path, f"its {name} is no string")
+                header[name] = 0
         if header["start_time_ns"] > MAX_START_TIME_NS:
             raise damaged(path, "it starts after the year 9999")
         if header["process_phase"] >= max(len(self._tables[Region.PHASES]), 1):

@@ -166,6 +166,14 @@ class EventKind(IntEnum):
     BREAKER = 15
 
 
+class NativeEvent(IntEnum):
+    """`enum fa_native_event`: the `a` of a native event."""
+
+    OFF = 0
+    ON = 1
+    GAP = 2
+
+
 def _struct(*fields: tuple[str, object] | tuple[str, object, int]) -> np.dtype[np.void]:
     """A dtype laid out as a C compiler lays out the struct."""
     return np.dtype(list(fields), align=True)
@@ -268,6 +276,10 @@ HEADER: Final = _struct(
     ("resident_requests", "<u4"),
     ("pid_namespace", "<u8"),
     ("resident", RESIDENT),
+    ("native", "<u4"),
+    ("native_slots", "<u4"),
+    ("native_reason", "<u4"),
+    ("native_unused", "<u4"),
     ("losses", "<u8", len(Loss)),
     ("live_free", "<u4"),
     ("spans_free", "<u4"),

@@ -66,6 +66,10 @@ class Snapshot:
     """How the process said that it ends: unknown (it said nothing), clean, exception, signal."""
     exit_name: str
     """The exception's class, or the signal's name; "" if there is none."""
+    native: bool
+    """Whether malloc and mmap are hooked too, or were at the end; `native_reason` why not, though the options
+    ask for it, or what is amiss, though they are; "" if there is nothing to say."""
+    native_reason: str
     header: dict[str, int]
     """All scalar fields of the header, as written (layout.h)."""
     dump: dict[str, Any]
@@ -110,6 +114,8 @@ class Snapshot:
         self.state = _state(self.header, tables.alive, dump)
         self.exit_kind = Exit(self.header["exit_kind"]).name.lower()
         self.exit_name = strings[self.header["exit_name"]]
+        self.native = self.header["native"] != 0
+        self.native_reason = strings[self.header["native_reason"]]
         self.interval_bytes = self.header["interval_bytes"]
         self.start_time = datetime.fromtimestamp(0, UTC) + timedelta(
             microseconds=self.header["start_time_ns"] // 1000
@@ -337,7 +343,8 @@ _SCALARS = [
 ]
 _IN_DICT = (
     *("pid", "parent_pid", "mode", "state", "interval_bytes", "duration_seconds"),
-    *("consistent", "repaired", "python_version", "exit_kind", "exit_name"),
+    *("native", "native_reason", "consistent", "repaired"),
+    *("python_version", "exit_kind", "exit_name"),
     *("live_bytes", "live_count", "high_water_bytes"),
     *("rss_bytes", "cgroup_bytes", "limit_bytes", "total_count", "total_bytes"),
 )

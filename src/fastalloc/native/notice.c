@@ -1,0 +1,50 @@
+#include "notice.h"
+
+#include <stdlib.h>
+
+#include "fastalloc.h"
+#include "native_state.h"
+#include "watcher.h"
+
+#define AT_MOST_EVERY_NS 100000000ull
+
+static void **sentinel;
+static void *sentinel_hook;
+static int loading;
+static uint64_t rung_ns;
+
+/* What makes the linker keep a slot for it. */
+void *volatile sentinel_address HIDDEN;
+
+void sentinel_set(void **slot, void *hook)
+{
+    sentinel_address = (void *)free;
+    if (slot) __atomic_store_n(&sentinel_hook, hook, __ATOMIC_RELAXED);
+    __atomic_store_n(&sentinel, slot, __ATOMIC_RELEASE);
+}
+
+int sentinel_is_taken(void)
+{
+    void **slot = __atomic_load_n(&sentinel, __ATOMIC_ACQUIRE);
+    return slot && __atomic_load_n(slot, __ATOMIC_RELAXED) != __atomic_load_n(&sentinel_hook, __ATOMIC_RELAXED);
+}
+
+void notice_loading(void)
+{
+    __atomic_store_n(&loading, 1, __ATOMIC_RELAXED);
+}
+
+void notice_walk(void)
+{
+    __atomic_store_n(&loading, 0, __ATOMIC_RELAXED);
+}
+
+void notice_at_sample(void)
+{
+    if (LIKELY(!__atomic_load_n(&loading, __ATOMIC_RELAXED) && !sentinel_is_taken())) return;
+    if (!native_state.on) return;
+    uint64_t now = fa_now_ns(), last = __atomic_load_n(&rung_ns, __ATOMIC_RELAXED);
+    if (now - last < AT_MOST_EVERY_NS) return;
+    if (!__atomic_compare_exchange_n(&rung_ns, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
+    watcher_raise(FA_REASON_NATIVE);
+}
