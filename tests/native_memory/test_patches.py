@@ -94,6 +94,132 @@ answer(sqlite=sum(s.size for s in live().values() if s.domain == MALLOC) > 3_000
     assert done.answer == {"sqlite": True, "block": [5432, 5432, 4]}
 
 
+HOST = """
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <unistd.h>
+static void *run(void *path)
+{
+    void *handle = dlopen(path, RTLD_NOW);
+    void *(*get)(size_t) = (void *(*)(size_t))dlsym(handle, "get");
+    for (int i = 0; get && i < 1000; i++) {
+        get(4321);
+        usleep(1000);
+    }
+    return handle;
+}
+void host(void *path)
+{
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, run, path) == 0) pthread_join(thread, NULL);
+}
+"""
+
+
+def test_a_library_that_a_thread_without_python_loads_is_seen_soon(
+    programs: NativePrograms, another: Path, compile_library: Callable[..., Path]
+) -> None:
+    """By the clock it would take ten seconds; the thread takes one."""
+    host = compile_library(HOST, "host", "-Wl,-z,now")
+    done = programs.run(
+        PRELUDE
+        + f"""
+host = ctypes.CDLL({str(host)!r}).host
+host.argtypes = [ctypes.c_char_p]
+fastalloc.start(interval_bytes=1000, native=True, scale=8)
+path = fastalloc.status().recording
+fastalloc.read(path)
+host({str(another)!r}.encode())
+answer(seen=int(sum(fastalloc.read(path).live["size"] == 4321)))
+"""
+    )
+    assert done.answer["seen"] > 500
+
+
+def test_an_indirect_function_that_allocates_is_seen(
+    programs: NativePrograms, compile_library: Callable[..., Path]
+) -> None:
+    """The slot of an IFUNC holds what its resolver chose, and is left alone; what that calls is seen."""
+    source = """
+#include <stdlib.h>
+static void *plain(size_t n) { return malloc(n); }
+static void *(*choose(void))(size_t) { return plain; }
+void *get(size_t n) __attribute__((ifunc("choose")));
+static void *local(size_t n) __attribute__((ifunc("choose")));
+void *get_here(size_t n) { return local(n); }
+"""
+    library = compile_library(source, "indirect", "-Wl,-z,lazy")
+    done = programs.run(
+        PRELUDE
+        + f"""
+library = ctypes.PyDLL({str(library)!r})
+for get in (library.get, library.get_here): get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+library.get_here(1)
+fastalloc.start(interval_bytes=1, native=True)
+seen = [sample_at(library.get(5432)), sample_at(library.get_here(5433))]
+fastalloc.stop()
+answer(seen=seen, after=[library.get(10) is not None, library.get_here(10) is not None])
+"""
+    )
+    assert done.answer["seen"] == [[5432, 5432, 4], [5433, 5433, 4]]
+    assert done.answer["after"] == [True, True]
+
+
+def test_a_static_program_cannot_load_us() -> None:
+    pytest.skip("a static program has no dynamic linker: no Python is there to load the core")
+
+
+def test_a_child_forked_while_a_library_was_loaded_says_so(
+    programs: NativePrograms, compile_library: Callable[..., Path]
+) -> None:
+    """It has the lock of the linker's list from a thread that it has not: it must not go through the objects."""
+    source = """
+#define _GNU_SOURCE
+#include <link.h>
+#include <unistd.h>
+static int wait(struct dl_phdr_info *info, size_t size, void *pipes)
+{
+    char byte;
+    (void)info, (void)size;
+    return write(((int *)pipes)[0], "", 1) == 1 && read(((int *)pipes)[1], &byte, 1) == 1;
+}
+int hold(int holding, int let_go) { return dl_iterate_phdr(wait, (int[]){holding, let_go}); }
+"""
+    library = compile_library(source, "waiting", "-Wl,-z,now")
+    done = programs.run(
+        PRELUDE
+        + f"""
+import json, signal, threading
+(held, holding), (go_on, let_go), (told, tell) = os.pipe(), os.pipe(), os.pipe()
+hold = ctypes.CDLL({str(library)!r}).hold
+calls = open_calls()
+fastalloc.start(native=True, interval_bytes=1)
+fastalloc.status()
+holder = threading.Thread(target=hold, args=(holding, go_on))
+holder.start()
+os.read(held, 1)
+pid = os.fork()
+if pid == 0:
+    signal.alarm(20)
+    status = fastalloc.status()
+    seen = calls.call_malloc(4444)
+    os.write(tell, json.dumps([status.native, status.native_reason, sample_at(seen)]).encode())
+    fastalloc.stop()
+    os._exit(0)
+code = os.waitpid(pid, 0)[1]
+os.write(let_go, b"x")
+holder.join()
+answer(code=code, child=json.loads(os.read(told, 4096)), native=fastalloc.status().native_reason)
+"""
+    )
+    native, reason, seen = done.answer["child"]
+    assert done.answer["code"] == 0
+    assert native and "forked while another thread was loading a library" in reason
+    assert seen == [4444, 4444, 4]
+    assert done.answer["native"] == ""
+
+
 def test_objects_unloaded_and_loaded_again(programs: NativePrograms, another: Path) -> None:
     """Taking hooks out never touches an object that is gone; one that comes back at the same address
     is patched anew."""

@@ -56,9 +56,13 @@ static int change(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
+static struct visit originals;
+
 /* How many slots it has taken. */
 int come(void)
 {
+    originals.malloc = dlsym(RTLD_DEFAULT, "malloc");
+    originals.free = dlsym(RTLD_DEFAULT, "free");
     struct visit visit = {(void *)their_malloc, (void *)their_free, 0};
     dl_iterate_phdr(change, &visit);
     return visit.changed;
@@ -66,8 +70,7 @@ int come(void)
 
 void leave(void)
 {
-    struct visit visit = {dlsym(RTLD_DEFAULT, "malloc"), dlsym(RTLD_DEFAULT, "free"), 0};
-    dl_iterate_phdr(change, &visit);
+    dl_iterate_phdr(change, &originals);
 }
 
 /* Comes and goes while nobody can look, if the caller holds the GIL; meanwhile all blocks are freed through `put`. */
