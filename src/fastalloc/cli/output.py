@@ -128,6 +128,8 @@ def warnings(snapshot: Snapshot, facts: bool = True) -> list[str]:
 
 def describe_native(snapshot: Snapshot) -> str:
     """Whether malloc and mmap are recorded, and why not or what is amiss, in one line."""
+    if snapshot.native and snapshot.mode == "disabled":
+        return "not recorded while recording is switched off"
     if snapshot.native:
         text = f"recorded, at {snapshot.header['native_slots']} addresses of malloc and mmap"
         return f"{text}; {snapshot.native_reason}" if snapshot.native_reason else text
