@@ -425,3 +425,35 @@ answer(served=ctypes.c_size_t.in_dll(own, "served").value, native=status.native,
 """
     )
     assert done.answer == {"served": 20, "foreign": 0, "native": True, "still": [999, 999, 4]}
+
+
+def test_who_is_no_kin_of_a_second_allocator_is_seen(
+    programs: NativePrograms, compile_library: Callable[..., Path]
+) -> None:
+    """Of two lazily bound libraries, one was opened as the program's are, and one shares a scope of its own
+    with a second allocator, which it does not itself need."""
+    own = compile_library(OWN_ALLOCATOR, "own")
+    lazy = "#include <stdlib.h>\nvoid *NAME_get(size_t n) { return malloc(n); }\n"
+    other = compile_library(lazy.replace("NAME", "other"), "other", "-Wl,-z,lazy")
+    helper = compile_library(lazy.replace("NAME", "helper"), "helper", "-Wl,-z,lazy")
+    plugin = compile_library(
+        "int plugin;",
+        "plugin",
+        "-Wl,--no-as-needed",
+        *(str(own), str(helper), f"-Wl,-rpath,{own.parent}:{helper.parent}"),
+    )
+    done = programs.run(
+        PRELUDE
+        + f"""
+fastalloc.start(native=True, interval_bytes=1)
+deep = os.RTLD_LAZY | os.RTLD_DEEPBIND | os.RTLD_LOCAL
+plugin = ctypes.PyDLL({str(plugin)!r}, mode=deep)
+other = ctypes.PyDLL({str(other)!r}, mode=os.RTLD_LAZY)
+helper = ctypes.PyDLL({str(helper)!r}, mode=os.RTLD_LAZY | os.RTLD_NOLOAD)
+own = ctypes.PyDLL({str(own)!r}, mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+for get in (other.other_get, helper.helper_get): get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+served = ctypes.c_size_t.in_dll(own, "served")
+answer(other=sample_at(other.other_get(5432)), before=served.value, helper=sample_at(helper.helper_get(5433)), after=served.value)
+"""
+    )
+    assert done.answer == {"other": [5432, 5432, 4], "before": 0, "helper": None, "after": 1}

@@ -69,6 +69,7 @@ int elf_object_read(const struct dl_phdr_info *info, struct elf_object *object)
         if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
             dynamic = (const void *)(object->base + info->dlpi_phdr[i].p_vaddr);
     if (!dynamic) return 0;
+    object->dynamic = dynamic;
     for (; dynamic->d_tag != DT_NULL; dynamic++) {
         uintptr_t address = address_of(object, dynamic->d_un.d_ptr);
         switch (dynamic->d_tag) {
@@ -97,6 +98,13 @@ int elf_object_read(const struct dl_phdr_info *info, struct elf_object *object)
     }
     find_relro(object);
     return object->symbols && object->strings;
+}
+
+void elf_object_names(const struct elf_object *object, elf_name_visitor visit, void *data)
+{
+    for (const ElfW(Dyn) *entry = object->dynamic; entry->d_tag != DT_NULL; entry++)
+        if ((entry->d_tag == DT_NEEDED || entry->d_tag == DT_SONAME) && entry->d_un.d_val < object->strings_bytes)
+            visit(object->strings + entry->d_un.d_val, entry->d_tag == DT_SONAME, data);
 }
 
 /* --- symbols defined ------------------------------------------------------------------------ */

@@ -24,6 +24,7 @@ struct elf_object {
     size_t strings_bytes;
     const uint32_t *gnu_hash; /* either may be NULL */
     const uint32_t *sysv_hash;
+    const ElfW(Dyn) *dynamic;
     uintptr_t relro_start, relro_end; /* made read-only once relocated; whole pages */
 };
 
@@ -35,6 +36,10 @@ int elf_object_holds(const struct elf_object *object, uintptr_t address, uint32_
 
 /* Does the object define the symbol for others to use? The address is 0 where a function says which. */
 int elf_object_defines(const struct elf_object *object, const char *name, uintptr_t *address);
+
+/* The names of the objects that it needs, and its own (DT_SONAME) if it has one: with `own`. */
+typedef void (*elf_name_visitor)(const char *name, int own, void *data);
+void elf_object_names(const struct elf_object *object, elf_name_visitor visit, void *data);
 
 /* CALL: only called through; may hold the way to the linker until then. GLOBAL: set by the linker alone.
  * DATA: a variable that begins with the address; the object may change it. */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "elf_slots.h"
+#include "kin.h"
 #include "linker.h"
 #include "protection.h"
 #include "strangers.h"
@@ -39,7 +40,7 @@ static uint64_t objects_added; /* the linker's counter then */
 /* The first so many need no look: as long as none is unloaded. */
 static uint32_t seen_count;
 static uint64_t seen_added, seen_removed; /* the linker's counters then */
-static uint32_t other_allocators; /* objects that define malloc too, beside the original's */
+static int other_allocators; /* an object defines malloc too, beside the original's: see kin.h */
 
 #define SLOTS_PER_OBJECT 2048
 struct found {
@@ -59,7 +60,8 @@ struct walk {
     uint32_t cursor;      /* in `objects`: before it, none is looked for any more */
     uint32_t lost;        /* slots that held a hook at the last walk and do not now */
     struct object *object; /* this one, as it is now */
-    int own;              /* it is this one */
+    int own;              /* it is the one that we are in */
+    int kin;              /* it may be bound to an allocator that is not the program's */
     int stale;            /* objects came or went since */
     int open;             /* strangers to look up first */
     void *tool;           /* a slot that another tool has patched */
@@ -174,8 +176,8 @@ static void patch_object(struct walk *walk, const struct elf_object *object, uns
         if (now == SLOT_HOOKED) {
             still += found[i].kind != ELF_SLOT_DATA;
             count_hooked(walk, &found[i]);
-        /* What it would be bound to is certain only where there is one allocator. */
-        } else if (now == SLOT_ORIGINAL || (now == SLOT_UNBOUND && !other_allocators)) {
+        /* What one would be bound to is certain where no other allocator is near. */
+        } else if (now == SLOT_ORIGINAL || (now == SLOT_UNBOUND && !walk->kin)) {
             if (put(walk, object, &found[i], hook->hook)) count_hooked(walk, &found[i]);
         }
     }
@@ -213,6 +215,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
     if (!families && !walk->remove) return 0;
     walk->found_count = 0;
     walk->own = holds(&object, &busy);
+    walk->kin = other_allocators && kin_has(&object, info->dlpi_name);
     elf_object_slots(&object, find, walk);
     if (walk->remove) restore_object(walk, &object);
     else patch_object(walk, &object, families);
@@ -235,11 +238,17 @@ static void forget_objects(void)
 
 /* --- walks ------------------------------------------------------------------------------------ */
 
+static int brings_allocator(const struct elf_object *object)
+{
+    uintptr_t address;
+    return !is_system(object) && !holds(object, (const void *)native_original.malloc) &&
+           elf_object_defines(object, "malloc", &address);
+}
+
 static int look_for_news(struct dl_phdr_info *info, size_t size, void *data)
 {
     struct walk *walk = data;
     struct elf_object object;
-    uintptr_t address;
     (void)size;
     walk->added = info->dlpi_adds;
     walk->removed = info->dlpi_subs;
@@ -247,9 +256,8 @@ static int look_for_news(struct dl_phdr_info *info, size_t size, void *data)
     if (info->dlpi_subs != seen_removed) forget_objects();
     seen_removed = info->dlpi_subs;
     uint32_t position = walk->position++;
-    if (position < seen_count || !elf_object_read(info, &object) || is_system(&object)) return 0;
-    if (!holds(&object, (const void *)native_original.malloc) && elf_object_defines(&object, "malloc", &address))
-        other_allocators = 1;
+    if (position < seen_count || !elf_object_read(info, &object)) return 0;
+    if (brings_allocator(&object)) other_allocators = 1;
     return 0;
 }
 
@@ -294,6 +302,7 @@ static void walk_objects(int first)
         struct walk walk = {.added = 0};
         dl_iterate_phdr(look_for_news, &walk);
         if (walk.added == seen_added) break;
+        if (other_allocators) kin_find(brings_allocator);
         uint64_t added = walk.added - objects_added;
         walk.survivors = object_count && added < walk.position ? walk.position - (uint32_t)added : 0;
         linker_wait_for_loading();
