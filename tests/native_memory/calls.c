@@ -173,7 +173,7 @@ size_t storm_in_foreign_threads(int threads)
     return damaged;
 }
 
-/* Signals every 0.2 ms whose handler maps and unmaps memory, while this thread allocates. (A handler must
+/* Signals whose handler maps and unmaps memory, while threads allocate. (A handler must
  * not call malloc itself: the C library's own lock would wait for itself.) */
 static volatile sig_atomic_t handled;
 
@@ -190,22 +190,34 @@ static void handle(int number)
     errno = saved;
 }
 
+void begin_signals(int microseconds)
+{
+    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART};
+    struct itimerval every = {{0, microseconds}, {0, microseconds}};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &every, NULL);
+}
+
+/* How many were handled. The handler stays: one may be on its way. */
+size_t end_signals(void)
+{
+    struct itimerval never = {{0, 0}, {0, 0}};
+    setitimer(ITIMER_REAL, &never, NULL);
+    return (size_t)handled;
+}
+
 size_t storm_under_signals(double seconds)
 {
-    struct sigaction action = {.sa_handler = handle, .sa_flags = SA_RESTART}, before;
-    struct itimerval every = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
     struct timespec begun, now;
     size_t damaged = 0;
-    sigaction(SIGALRM, &action, &before);
-    setitimer(ITIMER_REAL, &every, NULL);
+    begin_signals(200);
     clock_gettime(CLOCK_MONOTONIC, &begun);
     do {
         damaged += storm_of(99, 500);
         clock_gettime(CLOCK_MONOTONIC, &now);
     } while ((double)(now.tv_sec - begun.tv_sec) + 1e-9 * (double)(now.tv_nsec - begun.tv_nsec) < seconds);
-    setitimer(ITIMER_REAL, &never, NULL);
-    sigaction(SIGALRM, &before, NULL);
-    return damaged ? 0 : (size_t)handled;
+    size_t all = end_signals();
+    return damaged ? 0 : all;
 }
 
 /* What RTLD_NEXT finds from here: depends on who is asking. */

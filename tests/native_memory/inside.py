@@ -43,6 +43,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {  # what it returns, what it takes
     "storm": (SIZE, ctypes.c_uint64, SIZE),
     "storm_in_foreign_threads": (SIZE, INT),
     "storm_under_signals": (SIZE, ctypes.c_double),
+    "begin_signals": (None, INT),
+    "end_signals": (SIZE,),
     "next_of": (BLOCK, ctypes.c_char_p),
     "open_by_name": (BLOCK, ctypes.c_char_p),
 }

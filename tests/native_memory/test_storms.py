@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,72 +11,7 @@ import pytest
 
 import fastalloc
 from tests.native_memory.conftest import NativePrograms
-
-PRELUDE = """
-import _ctypes, os, signal, sqlite3, sys, threading, time
-sys.setswitchinterval(0.0005)
-import fastalloc
-from tests.core.inside import *
-from tests.native_memory.inside import *
-calls, without_gil = open_calls(), open_calls(ctypes.CDLL)
-
-go_on, damaged, failures, turns = True, [], [], {}
-def guarded(work):
-    def run():
-        try:
-            while go_on:
-                work()
-                turns[work.__name__] = turns.get(work.__name__, 0) + 1
-        except BaseException as error:
-            failures.append(f"{work.__name__}: {error!r}")
-    return run
-def foreign(): damaged.append(calls.storm_in_foreign_threads(3))
-def free_of_gil(): damaged.append(without_gil.storm(threading.get_ident(), 3000))
-def with_gil(): damaged.append(calls.storm(threading.get_ident(), 300))
-def raw(): damaged.append(library_without_gil.storm(RAW, threading.get_ident(), 2000))
-def database():
-    connection = sqlite3.connect(":memory:")
-    connection.execute("create table t (a, b)")
-    connection.executemany("insert into t values (?, ?)", [(i, "x" * i) for i in range(200)])
-    assert connection.execute("select count(*) from t").fetchone() == (200,)
-    connection.close()
-def loading():
-    for path in LIBRARIES:
-        opened = ctypes.PyDLL(path)
-        opened.get.restype = ctypes.c_void_p
-        opened.put.argtypes = [ctypes.c_void_p]
-        opened.put(opened.get(5000))
-        _ctypes.dlclose(opened._handle)
-def loading_without_gil():
-    # By the C library alone: no dlsym of ours, no GIL.
-    for path in LIBRARIES:
-        handle = dlopen(path.encode(), 2)
-        assert handle
-        dlclose(handle)
-dlopen, dlclose = ctypes.CDLL(None).dlopen, ctypes.CDLL(None).dlclose
-dlopen.restype, dlopen.argtypes, dlclose.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int], [ctypes.c_void_p]
-LIBRARIES = os.environ["TEST_LIBRARIES"].split(":")
-works = [foreign, free_of_gil, with_gil, raw, database, loading, loading_without_gil]
-threads = []
-def start_storm():
-    threads.extend(threading.Thread(target=guarded(work), daemon=True) for work in works)
-    for thread in threads: thread.start()
-def stop_storm():
-    global go_on
-    go_on = False
-    for thread in threads: thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    return sum(damaged)
-"""
-LOADED = """
-#include <stdlib.h>
-#include <string.h>
-static void *mine[20];
-__attribute__((constructor)) static void begin(void) { for (int i = 0; i < 20; i++) mine[i] = malloc(3000 + i); }
-__attribute__((destructor)) static void end(void) { for (int i = 0; i < 20; i++) free(mine[i]); }
-void *get(size_t n) { return strdup("x") ? malloc(n) : 0; }
-void put(void *block) { free(block); }
-"""
+from tests.native_memory.storm import LOADED, PRELUDE
 
 
 @pytest.fixture(scope="session")
@@ -209,3 +146,11 @@ sys.exit(0)
     )
     assert done.answer == {"done": True}
     assert fastalloc.read(done.recordings[-1]).state == "exited"
+
+
+@pytest.mark.slow
+@pytest.mark.stress
+def test_all_of_it_at_once() -> None:
+    command = [sys.executable, "-m", "tests.native_memory.storm", "--seconds", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
