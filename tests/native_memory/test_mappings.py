@@ -229,3 +229,20 @@ answer(before=before, after=mapped_samples(at, at + 30 * PAGE), stale=int(fastal
     )
     # The kernel gave out again what we took for mapped; of the rest nothing is known.
     assert done.answer == {"before": [[0, 30]], "after": [[0, 10], [10, 10], [20, 10]], "stale": 1}
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_the_room_for_mappings_follows_the_scale(programs: NativePrograms, scale: int) -> None:
+    """5000 are more than a table of scale 1 takes (4096): the rest is a loss."""
+    done = programs.run(
+        PRELUDE.replace("scale=8", f"scale={scale}")
+        + """
+for i in range(5000): map_pages(1, address=ALONE + 2 * i * PAGE)
+seen = len(mapped_samples(ALONE, ALONE + 10_000 * PAGE))
+answer(seen=seen, lost=fastalloc.snapshot().losses["live"])
+"""
+    )
+    room = 4096 * scale
+    assert min(room, 5000) - 200 <= done.answer["seen"] <= min(room, 5000)  # others map, too
+    # Few others: what the program itself holds at this interval nearly fills the live table.
+    assert done.answer["lost"] >= 5000 - room if scale == 1 else done.answer["lost"] < 100

@@ -7,17 +7,24 @@
 #include "raw_memory.h"
 #include "scopes.h"
 
-#define CAPACITY 4096u
+/* A quarter of the live table's, so it follows the option `scale`: 4096 at 1. More than the kernel's usual limit of
+ * mappings (65530 for a process) helps nobody, and would make what is moved at an insertion long. */
+#define MOST 65536u
 
 struct range {
     uintptr_t start, end;
 };
 static struct range *ranges; /* sorted, none overlaps another */
-static uint32_t used;
+static uint32_t used, capacity;
 
 void mappings_reset(void)
 {
+    uint32_t wanted = REGION(FA_LIVE).capacity / 4 < MOST ? REGION(FA_LIVE).capacity / 4 : MOST;
     __atomic_store_n(&used, 0, __ATOMIC_RELAXED);
+    if (wanted == capacity) return;
+    raw_memory_unmap(ranges, capacity * sizeof *ranges);
+    ranges = NULL;
+    capacity = wanted;
 }
 
 /* The first range that ends behind `address`. */
@@ -34,8 +41,8 @@ static uint32_t first_behind(uintptr_t address)
 
 static int insert(uintptr_t start, uintptr_t end)
 {
-    if (!ranges) ranges = raw_memory_map(CAPACITY * sizeof *ranges);
-    if (!ranges || used >= CAPACITY) return 0;
+    if (!ranges) ranges = raw_memory_map(capacity * sizeof *ranges);
+    if (!ranges || used >= capacity) return 0;
     uint32_t at = first_behind(start);
     memmove(&ranges[at + 1], &ranges[at], (used - at) * sizeof *ranges);
     ranges[at] = (struct range){start, end};

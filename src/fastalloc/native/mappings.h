@@ -21,7 +21,7 @@
 /* Lock held. Room for a sample about to be added under `start`; 0: the table is full. What it overlaps
  * was unmapped unseen: a loss. */
 int mappings_add(uintptr_t start, uint64_t bytes);
-void mappings_reset(void);
+void mappings_reset(void); /* empty; its room follows the recording's live table */
 void mappings_child(void); /* forked child: anew, from the recording */
 
 /* Before a range is unmapped: what is sampled in it goes out of the live heap. */
