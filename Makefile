@@ -114,7 +114,7 @@ lock: ## write requirements-dev.lock anew from pyproject.toml
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --upgrade pip
-	build/lock/bin/python -m pip install --quiet --group dev numpy rich
+	build/lock/bin/python -m pip install --quiet --group dev numpy pyelftools rich
 	{ echo "# What development is done with. Written by \`make lock\` from pyproject.toml; do not edit."; \
 	  build/lock/bin/python -m pip freeze --all --exclude pip --exclude wheel | \
 	    sed "s/^atheris==.*/& ; platform_machine == 'x86_64'/"; } > requirements-dev.lock
