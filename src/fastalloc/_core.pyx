@@ -143,6 +143,8 @@ def state():
 
 def native_look():
     """Follow what was loaded, or patched by others, since: about 1 ms."""
+    with nogil:
+        fa_native_wait()
     fa_native_look()
 
 

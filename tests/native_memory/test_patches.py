@@ -137,6 +137,38 @@ answer(seen=int(sum(fastalloc.read(path).live["size"] == 4321)))
     assert done.answer["seen"] > 500
 
 
+def test_an_initializer_that_wants_the_gil_gets_it(
+    programs: NativePrograms, compile_library: Callable[..., Path]
+) -> None:
+    """A thread loads it without the GIL, and holds the linker's lock; we look meanwhile, and hold the GIL."""
+    source = """
+#include <unistd.h>
+int PyGILState_Ensure(void);
+void PyGILState_Release(int);
+__attribute__((constructor)) static void want(void)
+{
+    usleep(300000);
+    PyGILState_Release(PyGILState_Ensure());
+}
+"""
+    library = compile_library(source, "wants", "-Wl,-z,now")
+    done = programs.run(
+        PRELUDE
+        + f"""
+import threading
+dlopen = ctypes.CDLL(None).dlopen
+dlopen.restype, dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
+fastalloc.start(native=True, interval_bytes=1)
+loader = threading.Thread(target=dlopen, args=({str(library)!r}.encode(), 2))
+loader.start()
+while loader.is_alive(): fastalloc.status()
+answer(native=fastalloc.status().native)
+""",
+        timeout=30,
+    )
+    assert done.answer == {"native": True}
+
+
 def test_an_indirect_function_that_allocates_is_seen(
     programs: NativePrograms, compile_library: Callable[..., Path]
 ) -> None:

@@ -93,6 +93,8 @@ uint32_t fa_native_slots(void); /* that hold a hook */
 /* Goes through all loaded objects: patches what is new, and steps back where another tool has patched them.
  * About 1 ms. */
 void fa_native_look(void);
+/* Before it, without the GIL: waits for whoever loads a library, whose initializer may want the GIL. */
+void fa_native_wait(void);
 
 /* --- the watcher: a thread of ours, for work that no allocation brings about (watcher.h) --- */
 enum fa_reason {

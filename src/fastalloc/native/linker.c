@@ -57,6 +57,11 @@ int linker_is_free(void)
     return linker == LINKER_FREE;
 }
 
+void linker_wait_without_gil(void)
+{
+    if (linker == LINKER_FREE) linker_wait_for_loading();
+}
+
 void linker_child(void)
 {
     linker = LINKER_UNPROVED;
