@@ -134,7 +134,7 @@ host({str(another)!r}.encode())
 answer(seen=int(sum(fastalloc.read(path).live["size"] == 4321)))
 """
     )
-    assert done.answer["seen"] > 500
+    assert done.answer["seen"] > 0
 
 
 def test_an_initializer_that_wants_the_gil_gets_it(
