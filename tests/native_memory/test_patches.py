@@ -60,8 +60,9 @@ answer(same_set=set(before) == set(after), changed=list(changed.values()), lazil
     answer = done.answer
     assert answer["same_set"] and answer["pages_after"] and all(answer["same_pages"])
     assert answer["lazily"] == []
-    # Only slots of our own lazily bound library may have been unbound.
-    assert {Path(entry[0]).name for entry in answer["changed"]} <= {"libcalls.so", "libslots.so"}
+    # Only slots of our own lazily bound library may have been unbound, and CPython's own calls, which we leave alone.
+    changed = {Path(entry[0]).name for entry in answer["changed"]}
+    assert {name for name in changed if "python" not in name} <= {"libcalls.so", "libslots.so"}
     assert answer["hooked"][0] > 20
     assert len(set(answer["hooked"])) == 1
     assert answer["counted"] == answer["hooked"]

@@ -1,6 +1,9 @@
 #define _GNU_SOURCE
 #include "linker.h"
 
+#include "fastalloc.h"
+#include "native_state.h"
+
 #ifdef __GLIBC__
 
 #include <dlfcn.h>
@@ -57,9 +60,9 @@ int linker_is_free(void)
     return linker == LINKER_FREE;
 }
 
-void linker_wait_without_gil(void)
+void fa_native_wait(void)
 {
-    if (linker == LINKER_FREE) linker_wait_for_loading();
+    if (native_state.on && linker == LINKER_FREE) linker_wait_for_loading();
 }
 
 void linker_child(void)
@@ -68,5 +71,7 @@ void linker_child(void)
 }
 
 #else
-typedef int linker_needs_glibc;
+void fa_native_wait(void)
+{
+}
 #endif

@@ -7,8 +7,6 @@
 /* Whoever loads an object holds a lock of the linker's until its slots are bound and its initializers are
  * done. Returns when all who were at it have finished. */
 void linker_wait_for_loading(void);
-/* The same, if that is known not to hang for ever. Without the GIL: an initializer may want it. */
-void linker_wait_without_gil(void);
 
 /* A fork's child may have inherited the linker's lock from a thread that it has not: then nobody can take it
  * again, and dl_iterate_phdr and dlopen hang for ever. 0: so it is. Asked for the first time in a child,

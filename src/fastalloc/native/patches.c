@@ -405,11 +405,6 @@ void patches_follow(void)
     notice_at_sample(); /* a thread without the GIL may not look */
 }
 
-void fa_native_wait(void)
-{
-    if (native_state.on) linker_wait_without_gil();
-}
-
 void fa_native_look(void)
 {
     look(1);
@@ -434,10 +429,6 @@ void patches_remove(void)
 }
 
 void patches_follow(void)
-{
-}
-
-void fa_native_wait(void)
 {
 }
 
