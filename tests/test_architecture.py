@@ -158,7 +158,7 @@ THIRD_PARTY_IN_CAPTURE = {
     "trackers": {"django", "flask", "sqlalchemy", "starlette"},  # inside functions only, see below
 }
 
-MAY_INCLUDE_PYTHON = ("hook_parts.h", "hooks.c", "objects.c", "stack.c", "tasks.c")
+MAY_INCLUDE_PYTHON = ("fit.c", "hook_parts.h", "hooks.c", "objects.c", "stack.c", "tasks.c")
 MAY_INCLUDE_PYTHON_PATTERN = re.compile(r"cpython_\w+\.h")
 
 LINES = {"_core.pyx": 400, "_scopes.pxi": 400, "__init__.py": 60}

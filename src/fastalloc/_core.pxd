@@ -233,7 +233,7 @@ cdef extern from "fastalloc.h":
     uint32_t fa_next_thread(uint32_t after, uint32_t *tid, uint64_t *span_id, uint32_t *phase_name)
     uint64_t fa_now_ns()
     int64_t fa_headroom()
-    void fa_count_objects(void **wanted, size_t wanted_count, uint64_t budget_ns, fa_object_counts *counts)
+    int fa_count_objects(void **wanted, size_t wanted_count, uint64_t budget_ns, fa_object_counts *counts)
     int fa_counting_writes()
     void *fa_most_frequent_type(uint64_t *count)
     void fa_forget_types()

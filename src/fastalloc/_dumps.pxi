@@ -164,7 +164,8 @@ def counting_writes():
 
 def count_objects(tuple wanted, double seconds, size_t most):
     """Count the objects that the garbage collector knows, by type: (rows of (type, count), the `most`
-    frequent first; all seen; whether all were seen; up to 256 objects of the types `wanted`)."""
+    frequent first; all seen; whether all were seen; up to 256 objects of the types `wanted`).
+    None: this interpreter does not show them."""
     cdef fa_object_counts counts
     cdef void *types[4]
     cdef uint64_t count = 0
@@ -172,7 +173,8 @@ def count_objects(tuple wanted, double seconds, size_t most):
     cdef size_t wanted_count = min(len(wanted), 4)
     for i in range(wanted_count):
         types[i] = <void *>wanted[i]
-    fa_count_objects(types, wanted_count, <uint64_t>(seconds * 1e9), &counts)
+    if not fa_count_objects(types, wanted_count, <uint64_t>(seconds * 1e9), &counts):
+        return None
     rows, kept = [], []
     while len(rows) < most:
         found = fa_most_frequent_type(&count)

@@ -210,9 +210,9 @@ class Objects:
             wanted.append(greenlet)
         if sys.version_info >= (3, 14) and "asyncio.tasks" in sys.modules:
             wanted.append(sys.modules["asyncio.tasks"].Task)
-        self.rows, self.seen, self.complete, self.kept = _core.count_objects(
-            tuple(wanted), seconds, MOST_TYPES
-        )
+        counted = _core.count_objects(tuple(wanted), seconds, MOST_TYPES)
+        self.shown = counted is not None
+        self.rows, self.seen, self.complete, self.kept = counted or ([], 0, False, [])
 
     def section(self) -> dict[str, object]:
         """Objects that are not tracked (str, bytes, int, float) are not in it."""
@@ -221,7 +221,9 @@ class Objects:
             "complete": self.complete,
             "items": ({"type": name, "count": count} for name, count in self.rows),
         }
-        if not self.complete:
+        if not self.shown:
+            told["skipped"] = "this build of CPython keeps them in an unknown place"
+        elif not self.complete:
             told["skipped"] = f"stopped after {self.seen} objects: no time is left (dump_max_ms)"
         return told
 

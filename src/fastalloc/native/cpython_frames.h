@@ -101,28 +101,43 @@ static inline uintptr_t eval_loop_address(PyThreadState *state)
 
 #define CODE_UNITS(code) ((const _Py_CODEUNIT *)(const void *)(code)->co_code_adaptive)
 
+/* Whatever the frame executes; in one of the interpreter's own that is no code. */
+static inline const void *frame_executable(const struct _PyInterpreterFrame *frame)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    return (const void *)(frame->f_executable.bits & ~(uintptr_t)7); /* less its tag */
+#elif PY_VERSION_HEX >= 0x030d0000
+    return frame->f_executable;
+#else
+    return frame->f_code;
+#endif
+}
+
+/* Or one of the interpreter's own, which stands between where C calls Python? */
+static inline int frame_is_pythons(const struct _PyInterpreterFrame *frame)
+{
+#if PY_VERSION_HEX >= 0x030e0000
+    return frame->owner < FRAME_OWNED_BY_INTERPRETER;
+#elif PY_VERSION_HEX >= 0x030c0000
+    return frame->owner != FRAME_OWNED_BY_CSTACK;
+#else
+    (void)frame;
+    return 1;
+#endif
+}
+
 /* The frame's code and instruction (in code units); NULL for frames that are not Python's or not
  * complete yet. */
 static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *lasti)
 {
-#if PY_VERSION_HEX >= 0x030e0000
-    if (frame->owner >= FRAME_OWNED_BY_INTERPRETER) return NULL;
-    PyObject *executable = (PyObject *)(frame->f_executable.bits & ~(uintptr_t)7); /* less its tag */
-    if (!executable || !PyCode_Check(executable)) return NULL;
-    PyCodeObject *code = (PyCodeObject *)executable;
-    *lasti = (int)(frame->instr_ptr - CODE_UNITS(code));
-#elif PY_VERSION_HEX >= 0x030d0000
-    if (frame->owner == FRAME_OWNED_BY_CSTACK) return NULL;
-    PyObject *executable = frame->f_executable;
-    if (!executable || !PyCode_Check(executable)) return NULL;
-    PyCodeObject *code = (PyCodeObject *)executable;
+    if (!frame_is_pythons(frame)) return NULL;
+    PyCodeObject *code = (PyCodeObject *)frame_executable(frame);
+#if PY_VERSION_HEX >= 0x030d0000
+    if (!code || !PyCode_Check((PyObject *)code)) return NULL;
     *lasti = (int)(frame->instr_ptr - CODE_UNITS(code));
 #elif PY_VERSION_HEX >= 0x030c0000
-    if (frame->owner == FRAME_OWNED_BY_CSTACK) return NULL;
-    PyCodeObject *code = frame->f_code;
     *lasti = (int)(frame->prev_instr - CODE_UNITS(code));
 #else
-    PyCodeObject *code = frame->f_code;
     *lasti = (int)(frame->prev_instr - CODE_UNITS(code));
     if (frame->owner != FRAME_OWNED_BY_GENERATOR && *lasti < code->_co_firsttraceable) return NULL;
 #endif

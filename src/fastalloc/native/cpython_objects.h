@@ -2,43 +2,112 @@
  *
  *   3.11 to 3.13   by the collector's own lists, as gc.get_objects() goes through them, only reading
  *   3.14 on        PyUnstable_GC_VisitObjects, which counts a reference of each object up and down: in a
- *                  forked child that writes to every page it shares with its parent (VISITING_WRITES)
+ *                  forked child that writes to every page it shares with its parent
+ *
+ * Where the lists are cannot be told by the headers: it differs between 3.13.0 and 3.13.5. So they are looked
+ * for in the running interpreter. Where they are not found, 3.12 and 3.13 go the way of 3.14, and 3.11 has none.
  *
  * The visitor neither allocates nor frees, so no collection can begin meanwhile. */
 #ifndef FA_CPYTHON_OBJECTS_H
 #define FA_CPYTHON_OBJECTS_H
 
-#define Py_BUILD_CORE 1
 #include <Python.h>
 
 #if PY_VERSION_HEX >= 0x030e0000 || defined(Py_GIL_DISABLED)
-#define VISITING_WRITES 1
 
-static inline void visit_objects(int (*visit)(PyObject *, void *), void *state)
+static inline const void *find_lists(void)
 {
-    PyUnstable_GC_VisitObjects(visit, state);
+    return NULL;
+}
+
+static inline void visit_lists(const void *lists, int (*visit)(PyObject *, void *), void *state)
+{
+    (void)lists, (void)visit, (void)state;
 }
 
 #else
-#define VISITING_WRITES 0
+#include <stdint.h>
 
-#include <internal/pycore_gc.h>
-#include <internal/pycore_interp.h>
+/* What stands before each tracked object, and at the head of each list: a ring. The lowest bits are flags. */
+struct gc_links {
+    uintptr_t next, previous;
+};
+#define LINK(word) ((const struct gc_links *)((word) & ~(uintptr_t)7))
 
-static inline int visit_list(PyGC_Head *list, int (*visit)(PyObject *, void *), void *state)
+struct gc_list {
+    struct gc_links head;
+    int threshold, count;
+};
+struct gc_lists {
+    struct gc_list generations[3];
+    const void *youngest; /* the first of them */
+    struct gc_list permanent;
+};
+
+static inline int is_ring(const struct gc_links *head)
 {
-    for (PyGC_Head *at = _PyGCHead_NEXT(list); at != list; at = _PyGCHead_NEXT(at))
+    const struct gc_links *next = LINK(head->next), *previous = LINK(head->previous);
+    return next && previous && LINK(next->previous) == head && LINK(previous->next) == head;
+}
+
+#define FARTHEST 65536u /* from the interpreter's beginning: less than its size, and ten times what was seen */
+
+/* An object that was just made is the last of the youngest generation: behind it comes the list's head. */
+static inline const struct gc_lists *find_lists(void)
+{
+    PyObject *newest = PyList_New(0);
+    if (!newest) {
+        PyErr_Clear();
+        return NULL;
+    }
+    const struct gc_links *links = (const struct gc_links *)newest - 1;
+    const struct gc_lists *lists = (const struct gc_lists *)LINK(links->next);
+    int found = (uintptr_t)lists - (uintptr_t)PyInterpreterState_Get() < FARTHEST &&
+                LINK(lists->generations[0].head.previous) == links && lists->youngest == lists &&
+                lists->permanent.threshold == 0 && lists->permanent.count == 0;
+    for (int i = 0; found && i < 3; i++) found = is_ring(&lists->generations[i].head);
+    found = found && is_ring(&lists->permanent.head);
+    Py_DECREF(newest);
+    return found ? lists : NULL;
+}
+
+static inline int visit_list(const struct gc_list *list, int (*visit)(PyObject *, void *), void *state)
+{
+    for (const struct gc_links *at = LINK(list->head.next); at != &list->head; at = LINK(at->next))
         if (!visit((PyObject *)(at + 1), state)) return 0;
     return 1;
 }
 
-static inline void visit_objects(int (*visit)(PyObject *, void *), void *state)
+static inline void visit_lists(const struct gc_lists *lists, int (*visit)(PyObject *, void *), void *state)
 {
-    struct _gc_runtime_state *gc = &PyInterpreterState_Get()->gc;
-    for (int generation = 0; generation < NUM_GENERATIONS; generation++)
-        if (!visit_list(&gc->generations[generation].head, visit, state)) return;
-    visit_list(&gc->permanent_generation.head, visit, state);
+    for (int i = 0; i < 3; i++)
+        if (!visit_list(&lists->generations[i], visit, state)) return;
+    visit_list(&lists->permanent, visit, state);
 }
 
 #endif
+
+#if PY_VERSION_HEX >= 0x030c0000
+#define VISITS_WITHOUT_LISTS 1
+#else
+#define VISITS_WITHOUT_LISTS 0
+#define PyUnstable_GC_VisitObjects(visit, state) ((void)(visit), (void)(state))
+#endif
+
+/* Do visits write to the objects? */
+static inline int visiting_writes(void)
+{
+    return VISITS_WITHOUT_LISTS && !find_lists();
+}
+
+/* 0: this interpreter has no way to. */
+static inline int visit_objects(int (*visit)(PyObject *, void *), void *state)
+{
+    const void *lists = find_lists();
+    if (lists) visit_lists(lists, visit, state);
+    else if (VISITS_WITHOUT_LISTS) PyUnstable_GC_VisitObjects(visit, state);
+    else return 0;
+    return 1;
+}
+
 #endif

@@ -67,6 +67,7 @@ typedef uint32_t fa_scope;
 
 /* --- life; GIL -------------------------------------------------------------------------- */
 const char *fa_unsupported(void); /* reason, or NULL when this interpreter can be hooked */
+const char *fa_misfit(void); /* that part of the reason which has to be tried out: 0.1 ms, once */
 fa_status fa_start(const struct fa_config *config);
 fa_status fa_stop(int at_exit);
 fa_status fa_set_mode(uint32_t mode, uint64_t interval_bytes);
@@ -184,7 +185,7 @@ uint64_t fa_now_ns(void); /* since the recording's start */
 
 /* Counts the objects that the garbage collector knows, by type, without allocating; objects of the
  * types `wanted` are kept as well, FA_KEPT_OBJECTS of them. Stops at `until_ns` (as fa_now_ns). Holds the GIL throughout:
- * 5 to 50 ns each. Types and kept objects are owned by the caller afterwards. */
+ * 5 to 50 ns each. Types and kept objects are owned by the caller afterwards. 0: this interpreter does not show them. */
 #define FA_KEPT_OBJECTS 256
 struct fa_object_counts {
     uint64_t seen;
@@ -193,8 +194,8 @@ struct fa_object_counts {
     void *objects[FA_KEPT_OBJECTS];
     int complete;
 };
-void fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts);
-int fa_counting_writes(void); /* to each object: what a forked child shares with its parent is copied */
+int fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts);
+int fa_counting_writes(void); /* GIL; to each object: what a forked child shares with its parent is copied */
 void *fa_most_frequent_type(uint64_t *count); /* and forgets it; NULL: none is left */
 void fa_forget_types(void); /* those that are left */
 

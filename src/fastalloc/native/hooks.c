@@ -47,7 +47,7 @@ const char *fa_unsupported(void)
     return "only x86_64 and ARM64 are supported";
 #else
     if (Py_Version < 0x030b0200) return "CPython 3.11.0 and 3.11.1 keep frames that are being cleared; use 3.11.2 or later";
-    return NULL;
+    return fa_misfit();
 #endif
 }
 

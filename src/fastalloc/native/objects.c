@@ -70,16 +70,16 @@ static int count_one(PyObject *object, void *state)
 
 int fa_counting_writes(void)
 {
-    return VISITING_WRITES;
+    return visiting_writes();
 }
 
-void fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts)
+int fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_ns, struct fa_object_counts *counts)
 {
     counts->seen = counts->untold = counts->kept = 0;
     counts->complete = 0;
     types = 0;
     table = dump_scratch();
-    if (!table) return;
+    if (!table) return 1;
     for (uint32_t i = 0; i < SLOTS; i++) table[i] = (struct type_count){0};
     struct visit visit = {
         .counts = counts,
@@ -87,10 +87,11 @@ void fa_count_objects(void *const *wanted, size_t wanted_count, uint64_t budget_
         .wanted_count = wanted_count,
         .until_ns = fa_now_ns() + budget_ns,
     };
-    visit_objects(count_one, &visit);
-    counts->complete = !visit.stopped;
+    int visited = visit_objects(count_one, &visit);
+    counts->complete = visited && !visit.stopped;
     for (size_t from = 0, to = 0; to < types; from++)
         if (table[from].type) table[to++] = table[from];
+    return visited;
 }
 
 void *fa_most_frequent_type(uint64_t *count)
