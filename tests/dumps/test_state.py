@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 import fastalloc
@@ -162,6 +161,7 @@ def test_the_programs_arguments_are_not_in_a_dump(programs: Programs) -> None:
 
 
 def test_the_schema_is_one_and_uses_only_words_that_the_reader_understands() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator.check_schema(schema())
 
     def words(rule: object) -> set[str]:
@@ -183,6 +183,7 @@ def test_the_schema_is_one_and_uses_only_words_that_the_reader_understands() -> 
 
 def test_the_reader_and_a_whole_validator_agree_on_damaged_states(programs: Programs) -> None:
     whole = load(programs.run(FULL).answer["path"])
+    jsonschema = pytest.importorskip("jsonschema")
     validator = jsonschema.Draft202012Validator(schema())
     lots = random.Random(7)
     refused = 0
