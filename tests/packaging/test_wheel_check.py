@@ -47,6 +47,7 @@ def make(tmp_path: Path) -> Make:
         platform_tag: str = "manylinux2014_{0}.manylinux_2_17_{0}",
         also: str = "",
         command: str = "fastalloc = fastalloc.cli:main",
+        version: str = "0.1.0",
     ) -> Path:
         code, core = tmp_path / "core.c", tmp_path / "core.so"
         code.write_text(source)
@@ -54,11 +55,11 @@ def make(tmp_path: Path) -> Make:
             [compiler, "-shared", "-fPIC", str(code), "-o", str(core), *(flags or GOOD)], check=True
         )
         tag = platform_tag.format(architecture)
-        wheel = tmp_path / f"fastalloc_recorder-0.1.0-cp311-cp311-{tag}.whl"
+        wheel = tmp_path / f"fastalloc_recorder-{version}-cp311-cp311-{tag}.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             name = f"fastalloc/_core.cpython-311-{architecture}-linux-gnu.so"
             archive.write(core, name)
-            about = "fastalloc_recorder-0.1.0.dist-info/entry_points.txt"
+            about = f"fastalloc_recorder-{version}.dist-info/entry_points.txt"
             archive.writestr(about, f"[console_scripts]\n{command}\n")
             if also:
                 archive.writestr(also, "")
@@ -69,6 +70,17 @@ def make(tmp_path: Path) -> Make:
 
 def test_a_good_wheel_has_no_faults(make: Make) -> None:
     assert faults_of(make()) == []
+
+
+@pytest.mark.parametrize("version", ["0.2.0rc1", "1.0.post1", "0.2.0.dev3", "1.2a1.post1.dev2"])
+def test_versions_before_and_after_a_release(make: Make, version: str) -> None:
+    assert faults_of(make(version=version)) == []
+
+
+@pytest.mark.parametrize("version", ["0.1.0+local", "0.1.0-rc1", "rc1"])
+def test_a_version_that_no_index_takes(make: Make, version: str) -> None:
+    (fault,) = faults_of(make(version=version))
+    assert fault.startswith("named otherwise")
 
 
 @pytest.mark.parametrize(

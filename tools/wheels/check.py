@@ -22,8 +22,9 @@ from elftools.elf.sections import SymbolTableSection
 
 ARCHITECTURES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 BYTES = 1_500_000
+VERSION = r"\d+(?:\.\d+)*(?:(?:a|b|rc)\d+)?(?:\.post\d+)?(?:\.dev\d+)?"  # as an index takes them
 NAME = re.compile(
-    r"fastalloc_recorder-[\d.]+-(cp3\d+)-\1-((?:manylinux\w+\.)*manylinux\w+_(x86_64|aarch64))\.whl"
+    rf"fastalloc_recorder-{VERSION}-(cp3\d+)-\1-((?:manylinux\w+\.)*manylinux\w+_(x86_64|aarch64))\.whl"
 )
 LIBRARIES = {
     *("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1"),
