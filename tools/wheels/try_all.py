@@ -70,11 +70,11 @@ def journeys(wheel: Path) -> list[dict[str, str]]:
     about = {"wheel": f"{version} {architecture}", "architecture": architecture}
     if architecture == "aarch64":
         return [emulated_journey(wheel, version) | about]
-    debian = BUILD / f"pythons/{version}-amd64"
-    found = (
-        output(ROOT / "tools/find-python", version),
-        output(ROOT / "tools/debian-python", version, "amd64", debian),
-    )
+    debian: list[str | Path] = [ROOT / "tools/debian-python", version, "amd64"]
+    unpacked = BUILD / f"pythons/{version}-amd64"
+    found = [output(ROOT / "tools/find-python", version), output(*debian, unpacked)]
+    if version == "3.13":  # of which Debian has two
+        found.append(output(*debian, f"{unpacked}-sid", "--suite", "sid"))
     made: dict[str, dict[str, str]] = {}  # by patch release
     for number, (python, _) in enumerate(found):
         release, _ = output(python, "-c", RELEASE) if python else ("", "")
