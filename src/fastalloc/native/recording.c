@@ -312,7 +312,9 @@ fa_status fa_copy_recording(char *to, size_t bytes)
     int fits = bytes >= fa.header->file_bytes;
     if (fits) {
         recording_copy_used(to, fa.header);
-        ((struct fa_header *)(void *)to)->sequence &= ~1u; /* whole: nobody else was inside */
+        /* Whole: nobody else was inside. `to` may lie at any address. */
+        uint32_t even = fa.header->sequence & ~1u;
+        memcpy(to + offsetof(struct fa_header, sequence), &even, sizeof even);
     }
     fa_unlock();
     return fits ? FA_OK : FA_ERROR_ARGUMENT;
