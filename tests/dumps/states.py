@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fastalloc.recording.state import schema
 
 PRELUDE = """
@@ -20,8 +22,7 @@ def state_of(path):
 
 def load(path: str | Path) -> dict[str, Any]:
     """A dump's state, held to the schema by a library that knows all of JSON Schema."""
-    import jsonschema  # not where other Pythons are tried
-
+    jsonschema = pytest.importorskip("jsonschema")  # not where other Pythons are tried
     state: dict[str, Any] = json.loads((Path(path) / "state.json").read_text())
     jsonschema.Draft202012Validator(schema()).validate(state)
     return state

@@ -28,17 +28,20 @@ static inline void visit_lists(const void *lists, int (*visit)(PyObject *, void 
 #else
 #include <stdint.h>
 
-/* What stands before each tracked object, and at the head of each list: a ring. The lowest bits are flags. */
-struct gc_links {
+/* Debian's builds of 3.13 align the heads to 4 bytes only. */
+#define AT_FOUR __attribute__((packed, aligned(4)))
+
+/* What stands before each tracked object, and at the head of each list: a ring. The two lowest bits are flags. */
+struct AT_FOUR gc_links {
     uintptr_t next, previous;
 };
-#define LINK(word) ((const struct gc_links *)((word) & ~(uintptr_t)7))
+#define LINK(word) ((const struct gc_links *)((word) & ~(uintptr_t)3))
 
-struct gc_list {
+struct AT_FOUR gc_list {
     struct gc_links head;
     int threshold, count;
 };
-struct gc_lists {
+struct AT_FOUR gc_lists {
     struct gc_list generations[3];
     const void *youngest; /* the first of them */
     struct gc_list permanent;
