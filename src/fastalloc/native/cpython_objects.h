@@ -43,9 +43,18 @@ struct AT_FOUR gc_list {
 };
 struct AT_FOUR gc_lists {
     struct gc_list generations[3];
-    const void *youngest; /* the first of them */
+};
+
+/* Behind them, where a pointer may stand: the address of the first of them, and then the permanent generation. */
+struct AT_FOUR gc_rest {
+    const void *youngest;
     struct gc_list permanent;
 };
+
+static inline const struct gc_rest *rest_of(const struct gc_lists *lists)
+{
+    return (const struct gc_rest *)(((uintptr_t)(lists + 1) + 7) & ~(uintptr_t)7);
+}
 
 static inline int is_ring(const struct gc_links *head)
 {
@@ -66,10 +75,10 @@ static inline const struct gc_lists *find_lists(void)
     const struct gc_links *links = (const struct gc_links *)newest - 1;
     const struct gc_lists *lists = (const struct gc_lists *)LINK(links->next);
     int found = (uintptr_t)lists - (uintptr_t)PyInterpreterState_Get() < FARTHEST &&
-                LINK(lists->generations[0].head.previous) == links && lists->youngest == lists &&
-                lists->permanent.threshold == 0 && lists->permanent.count == 0;
+                LINK(lists->generations[0].head.previous) == links && rest_of(lists)->youngest == lists &&
+                rest_of(lists)->permanent.threshold == 0 && rest_of(lists)->permanent.count == 0;
     for (int i = 0; found && i < 3; i++) found = is_ring(&lists->generations[i].head);
-    found = found && is_ring(&lists->permanent.head);
+    found = found && is_ring(&rest_of(lists)->permanent.head);
     Py_DECREF(newest);
     return found ? lists : NULL;
 }
@@ -85,7 +94,7 @@ static inline void visit_lists(const struct gc_lists *lists, int (*visit)(PyObje
 {
     for (int i = 0; i < 3; i++)
         if (!visit_list(&lists->generations[i], visit, state)) return;
-    visit_list(&lists->permanent, visit, state);
+    visit_list(&rest_of(lists)->permanent, visit, state);
 }
 
 #endif
