@@ -191,4 +191,4 @@ def test_a_memoryerror_with_the_allocation_that_failed(folder: Folder, tmp_path:
     recording.event("failed_allocation", time_ns=59 * SECOND, node=node, a=33554432)
     end = ending(read(recording.write(tmp_path / "recording")), FakeMachine(), [])
     assert kind(end) == ("failed_allocation", "certain")
-    assert "33554432 bytes failed at /app/orders.py:10, 1.0 s before" in end.evidence[0]
+    assert "33554432 bytes failed at /app/orders.py:10 in load, 1.0 s before" in end.evidence[0]

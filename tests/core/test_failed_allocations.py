@@ -72,3 +72,24 @@ answer(failed=failed)
     ).stdout
     words = " ".join(text.split())
     assert "tried to allocate" in words and ("guilty" in words or "grow" in words)
+
+
+def test_the_line_that_failed_first_is_named_not_what_fails_at_the_exit(programs: Programs) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+fastalloc.start(guard_percent=0)
+limit(100 << 20)
+def guilty():
+    kept = []
+    while True: kept.append(b"y" * 5000)
+guilty()
+""",
+        returncode=1,
+    )
+    command = [sys.executable, "-m", "fastalloc", "post-mortem", str(done.recordings[0].parent)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    assert "ended by a failed allocation (MemoryError), certain" in told
+    assert "in guilty, " in told
+    snapshot = done.snapshot()
+    assert (snapshot.events["kind"] == "failed_allocation").sum() < 10

@@ -129,6 +129,32 @@ static void history_and_events_keep_their_stacks(void)
     fa_stop(0);
 }
 
+static struct fa_event *failure(uint64_t back)
+{
+    return RING_SLOT(fa.events, FA_EVENTS, REGION(FA_EVENTS).used - 1 - back);
+}
+
+static void failures_at_one_stack_are_one_event(void)
+{
+    CHECK_EQUAL(test_start(1), FA_OK);
+    uint64_t before = REGION(FA_EVENTS).used;
+    lock_begin();
+    for (uint64_t i = 0; i < 1000; i++) {
+        event_write_failure(100 + i % 500, FA_DOMAIN_OBJ, 1);
+        event_write_failure(7, FA_DOMAIN_OBJ, 2);
+    }
+    event_write_failure(9, FA_DOMAIN_MEM, 2);
+    lock_end();
+    CHECK_EQUAL(REGION(FA_EVENTS).used, before + 3);
+    CHECK_EQUAL(failure(2)->a, 599);
+    CHECK_EQUAL(failure(2)->b, (uint64_t)999 << 32 | FA_DOMAIN_OBJ);
+    CHECK_EQUAL(failure(2)->sequence, before + 1);
+    CHECK(failure(2)->time_ns <= failure(1)->time_ns);
+    CHECK_EQUAL(failure(1)->b, (uint64_t)999 << 32 | FA_DOMAIN_OBJ);
+    CHECK_EQUAL(failure(0)->b, FA_DOMAIN_MEM);
+    fa_stop(0);
+}
+
 static void a_sample_on_its_way_out_loses_only_its_stack(void)
 {
     for (int gone = 0; gone < 2; gone++) {
@@ -169,6 +195,7 @@ static void a_table_full_of_live_stacks_is_not_swept_at_every_sample(void)
 const struct test_case sweep_cases[] = {
     {"live samples keep their stacks", live_samples_keep_their_stacks},
     {"history and events keep their stacks", history_and_events_keep_their_stacks},
+    {"failures at one stack are one event", failures_at_one_stack_are_one_event},
     {"a sample on its way out loses only its stack", a_sample_on_its_way_out_loses_only_its_stack},
     {"a table full of live stacks is not swept at every sample", a_table_full_of_live_stacks_is_not_swept_at_every_sample},
     {NULL, NULL},

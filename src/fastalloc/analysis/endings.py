@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastalloc.analysis.failures import guilty_failure
 from fastalloc.analysis.machine import INITIAL_PID_NAMESPACE
 
 if TYPE_CHECKING:
@@ -152,17 +153,15 @@ def _as_told(snapshot: Snapshot) -> Ending:
 
 
 def failed_allocation(snapshot: Snapshot) -> str:
-    """The last allocation that failed, as a sentence; "" if none did."""
-    events = snapshot.events
-    events = events[events["kind"] == "failed_allocation"]
-    if not len(events):
+    """The allocation that failed, as a sentence; "" if none did."""
+    failure = guilty_failure(snapshot)
+    if failure is None:
         return ""
-    event = events[-1]
-    stack = snapshot.stack_of_node(int(event["node"]))
-    where = f" at {stack[0].file}:{stack[0].line}" if stack else ""
-    before = max(snapshot.duration_seconds - int(event["time_ns"]) / 1e9, 0.0)
+    where = f" at {failure.place} in {failure.function}" if failure.place else ""
+    times = f" {failure.count} times, the last" if failure.count > 1 else ""
+    before = max(snapshot.duration_seconds - failure.seconds, 0.0)
     return (
-        f"an allocation of {int(event['a'])} bytes failed{where}, {before:.1f} s before its last "
+        f"an allocation of {failure.size} bytes failed{where}{times}, {before:.1f} s before its last "
         "sign of life"
     )
 

@@ -45,7 +45,8 @@ def happened(snapshot: Snapshot) -> list[Happened]:
 def _text(snapshot: Snapshot, kind: str, event: Any) -> str:
     a, b = int(event["a"]), int(event["b"])
     if kind == "failed_allocation":
-        return f"tried to allocate {a} bytes ({_name(Domain, b)}), and there was no memory"
+        times = f", {event['count']} times" if event["count"] > 1 else ""
+        return f"tried to allocate {a} bytes ({_name(Domain, b)}), and there was no memory{times}"
     if kind == "guard":
         return _of_guard(snapshot, a, b)
     if kind == "mode":

@@ -82,6 +82,8 @@ Row = Sequence[str]
 
 
 def _print_facts(console: Console, snapshot: Snapshot) -> None:
+    from fastalloc.analysis.failures import guilty_failure
+
     facts = {
         "recording": str(snapshot.path),
         "process": f"{snapshot.pid} (parent {snapshot.parent_pid}), {snapshot.state}",
@@ -102,6 +104,9 @@ def _print_facts(console: Console, snapshot: Snapshot) -> None:
         + (f" ({snapshot.options['limit_source']})" if "limit_source" in snapshot.options else ""),
         "losses": output.describe_losses(snapshot.losses) or "none",
     }
+    failure = guilty_failure(snapshot)
+    if failure is not None:
+        facts = {"failed allocation": failure.text(), **facts}
     _print_pairs(console, facts.items())
     for line in output.warnings(snapshot, facts=False):
         console.print(line, style="yellow")

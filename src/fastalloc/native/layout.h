@@ -392,7 +392,8 @@ enum fa_event_kind {
     FA_EVENT_INTERVAL,  /* a: old, b: new, asked for                */
     FA_EVENT_THINNED,   /* a: old interval, b: new: live table full */
     FA_EVENT_FORK,      /* in the child; a: parent's pid            */
-    FA_EVENT_FAILED_ALLOCATION, /* a: size, b: domain; with stack   */
+    FA_EVENT_FAILED_ALLOCATION, /* a: size, b: domain; with stack. The upper half of b counts repeats at the
+                                 * same stack: the event is then the last of them, a the largest size */
     FA_EVENT_CONTROL,   /* a: control word, b: enum fa_off          */
     FA_EVENT_DISPLACED, /* our hooks were removed by another tool   */
     FA_EVENT_PHASE,     /* the process went to another phase; a: its index */

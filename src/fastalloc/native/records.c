@@ -19,13 +19,12 @@ void record_write(struct fa_record *record)
     fa.header->updated_ns = record->time_ns;
 }
 
-void event_write(enum fa_event_kind kind, uint64_t a, uint64_t b, uint32_t node)
+static void event_write_at(uint64_t index, enum fa_event_kind kind, uint64_t a, uint64_t b, uint32_t node)
 {
-    struct fa_region *region = &REGION(FA_EVENTS);
     const struct fa_thread *slot = fa_tls.slot;
     const struct fa_span *span = &fa.spans[slot == &fa_nobody ? 0 : slot->span];
-    *RING_SLOT(fa.events, FA_EVENTS, region->used) = (struct fa_event){
-        .sequence = region->used + 1,
+    *RING_SLOT(fa.events, FA_EVENTS, index) = (struct fa_event){
+        .sequence = index + 1,
         .time_ns = fa_now_ns(),
         .a = a,
         .b = b,
@@ -36,7 +35,30 @@ void event_write(enum fa_event_kind kind, uint64_t a, uint64_t b, uint32_t node)
         .tid = slot == &fa_nobody ? (uint32_t)syscall(SYS_gettid) : slot->tid,
         .rss_bytes = usage_rss(),
     };
-    region->used++;
+}
+
+void event_write(enum fa_event_kind kind, uint64_t a, uint64_t b, uint32_t node)
+{
+    event_write_at(REGION(FA_EVENTS).used, kind, a, b, node);
+    REGION(FA_EVENTS).used++;
+}
+
+/* Where memory is gone one failure brings the next, and a program may try again and again: each as an
+ * event of its own would push out of the ring what it is there for. */
+#define LOOK_BACK 16
+
+void event_write_failure(uint64_t size, int domain, uint32_t node)
+{
+    uint64_t used = REGION(FA_EVENTS).used, b = (uint64_t)domain;
+    for (uint64_t back = 1; back <= LOOK_BACK && back <= used; back++) {
+        const struct fa_event *event = RING_SLOT(fa.events, FA_EVENTS, used - back);
+        if (event->kind != FA_EVENT_FAILED_ALLOCATION || event->node != node || (uint32_t)event->b != b) continue;
+        uint64_t repeats = event->b >> 32;
+        if (repeats < UINT32_MAX) repeats++;
+        event_write_at(used - back, FA_EVENT_FAILED_ALLOCATION, size > event->a ? size : event->a, repeats << 32 | b, node);
+        return;
+    }
+    event_write(FA_EVENT_FAILED_ALLOCATION, size, b, node);
 }
 
 /* --- the timeline ------------------------------------------------------------------------- */

@@ -237,7 +237,7 @@ static NOINLINE void record_failure_at(const struct stack *stack, size_t n, int 
 {
     usage_refresh(1000000);
     fa_lock();
-    if (active()) event_write(FA_EVENT_FAILED_ALLOCATION, n, (uint64_t)domain, intern(stack));
+    if (active()) event_write_failure(n, domain, intern(stack));
     fa_unlock();
 }
 

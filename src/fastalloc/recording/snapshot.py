@@ -244,7 +244,8 @@ class Snapshot:
         """What happened to the recorder, the newest last, shape (events,).
 
         kind (str: `layout.EventKind` in lower case); time_ns; a, b (their meaning depends on the
-        kind: layout.h); node (`stack_of_node`); span_id; span_name (str); tid; rss_bytes.
+        kind: layout.h); node (`stack_of_node`); span_id; span_name (str); tid; rss_bytes; count:
+        how often it happened (failed allocations at one stack are one event, with the largest size).
         """
         return self._views.events()
 

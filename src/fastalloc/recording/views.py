@@ -72,7 +72,7 @@ RECORDS: Final = _dtype(
 )
 TIMELINE: Final = _dtype(integer="time_ns rss_bytes cgroup_bytes live_bytes count bytes")
 EVENTS: Final = _dtype(
-    integer="sequence time_ns a b node tid span_id rss_bytes", text="kind span_name"
+    integer="sequence time_ns a b node tid span_id rss_bytes count", text="kind span_name"
 )
 
 
@@ -165,7 +165,10 @@ class Views:
         names = np.array(["", *(kind.name.lower() for kind in EventKind)], object)
         view["kind"] = names[raw["kind"]]
         view["span_name"] = self._strings.resolve(raw["span"])
-        return view
+        failed = raw["kind"] == EventKind.FAILED_ALLOCATION
+        view["count"] = np.where(failed, (raw["b"] >> 32) + 1, 1)
+        view["b"][failed] &= 0xFFFF_FFFF
+        return view[np.argsort(view["time_ns"], kind="stable")]  # one that was repeated is the last
 
     def totals(self) -> tuple[int, int]:
         """The exact count and bytes of all allocations of the process."""
