@@ -84,7 +84,7 @@ OPTIONS = (
         "keep_count",
         "count",
         100,
-        "How many recordings and dumps of ended processes are kept; 0: no bound.",
+        "How many dumps, and recordings of ended processes, are kept; 0: no bound.",
     ),
     Option("keep_days", "count", 14, "How many days they are kept; 0: no bound."),
     Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -142,15 +143,26 @@ def test_a_package_that_is_run_is_called_by_its_name(fastalloc: Command, tmp_pat
     assert "process 4242 gunicorn: " in fastalloc("post-mortem", tmp_path).out
 
 
-@pytest.mark.parametrize(("reason", "status"), [("guard", 1), ("manual", 0)])
+@pytest.mark.parametrize(
+    ("reason", "state", "status"),
+    [
+        ("guard", "", 0),
+        ("manual", "", 0),
+        ("request", "", 0),
+        ("signal SIGUSR2", "", 0),
+        ("from outside", "running", 0),
+        ("from outside", "killed", 1),
+    ],
+)
 def test_a_dump_whose_recording_is_gone_tells_for_itself(
-    fastalloc: Command, tmp_path: Path, reason: str, status: int
+    fastalloc: Command, tmp_path: Path, reason: str, state: str, status: int
 ) -> None:
     dump = tmp_path / "dump-4242-1700000059000"
     dump.mkdir()
     died(tmp_path)
     (tmp_path / "fastalloc-4242-1700000000000.recording").rename(dump / "recording.fastalloc")
-    (dump / "state.json").write_text(f'{{"version": 1, "reason": "{reason}"}}')
+    told = {"version": 1, "reason": reason, "state": state}
+    (dump / "state.json").write_text(json.dumps(told))
     done = fastalloc("post-mortem", tmp_path, "--json")
     assert done.status == status
     (death,) = done.json["deaths"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from fastalloc import housekeeping
+from fastalloc import housekeeping, leftovers
 from fastalloc.housekeeping import Caps, prune
-from fastalloc.recording.layout import HEADER, MAGIC, State
+from fastalloc.recording.layout import HEADER, MAGIC, Exit, State
 from tests.core.programs import Programs
 from tests.recording.synthetic import SyntheticRecording
 
@@ -25,13 +25,17 @@ class Left:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def recording(self, pid: int, age: float, state: str = "exited") -> str:
-        path = self.path / f"fastalloc-{pid}-1700000000000.recording"
-        SyntheticRecording(pid=pid, state=state).write(path)
+    def recording(
+        self, pid: int, age: float, state: str = "exited", begun: int = 0, **header: int
+    ) -> str:
+        path = self.path / f"fastalloc-{pid}-{1700000000000 + begun}.recording"
+        SyntheticRecording(pid=pid, state=state, **header).write(path)
         return self._aged(path, age)
 
-    def dump(self, pid: int, age: float, reason: str = "manual", hidden: bool = False) -> str:
-        path = self.path / f"{'.' if hidden else ''}dump-{pid}-1700000000000"
+    def dump(
+        self, pid: int, age: float, reason: str = "manual", hidden: bool = False, made: int = 0
+    ) -> str:
+        path = self.path / f"{'.' if hidden else ''}dump-{pid}-{1700000000000 + made}"
         path.mkdir()
         (path / "state.json").write_text(f'{{"version": 2, "reason": "{reason}", "x": 1}}')
         return self._aged(path, age)
@@ -57,10 +61,13 @@ def pruned(left: Left, caps: Caps, **options: Any) -> dict[str, str]:
 def test_the_offsets_are_those_of_the_layout() -> None:
     fields = HEADER.fields
     assert fields is not None
-    assert fields["pid"][1] == housekeeping._PID_OFFSET
-    assert fields["state"][1] == housekeeping._STATE_OFFSET
-    assert State.RUNNING == housekeeping._RUNNING
-    assert housekeeping._MAGIC == MAGIC
+    assert fields["pid"][1] == leftovers._PID_OFFSET
+    assert fields["process_start_ticks"][1] == leftovers._TICKS_OFFSET
+    assert fields["state"][1] == leftovers._STATE_OFFSET
+    assert fields["exit_kind"][1] == leftovers._EXIT_OFFSET
+    assert State.RUNNING == leftovers._RUNNING
+    assert (Exit.UNKNOWN, Exit.EXCEPTION) == (leftovers._UNKNOWN, leftovers._EXCEPTION)
+    assert leftovers._MAGIC == MAGIC
 
 
 def test_without_bounds_all_stays(left: Left) -> None:
@@ -109,6 +116,70 @@ def test_what_tells_of_a_death_goes_last_and_the_newest_never(left: Left) -> Non
     assert pruned(left, Caps(1, 1, 1, 1 << 62)) == {}
 
 
+DEAD = 2**22  # pids from here on are nobody's
+
+
+def test_a_survivors_dump_does_not_push_out_that_of_a_death(left: Left) -> None:
+    died = left.recording(DEAD, 9 * HOUR, "running")
+    told = left.dump(DEAD, 9 * HOUR, "guard", made=5)
+    left.dump(DEAD, 10 * HOUR, "guard", made=4)
+    left.dump(DEAD, 8 * HOUR, "manual", made=6)
+    left.recording(DEAD + 1, HOUR)  # ended well, and had been near its limit
+    left.dump(DEAD + 1, 2 * HOUR, "guard", made=7)
+    pruned(left, Caps(1, 1, 1, 1 << 62))
+    assert left.names() == {died, told}
+
+
+def test_the_dumps_of_a_process_that_ended_well_go_with_its_recording(left: Left) -> None:
+    recording = left.recording(DEAD, 3 * DAY)
+    dump = left.dump(DEAD, HOUR, "guard", made=5)
+    assert pruned(left, Caps(0, 0, 2, 0)) == {recording: "keep_days", dump: "keep_days"}
+
+
+def test_a_living_process_keeps_its_newest_dump_and_the_newest_for_want_of_memory(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "_is_locked", lambda _: True)
+    alive = left.recording(DEAD, 9 * HOUR, "running")
+    names = [
+        left.dump(DEAD, 9 * HOUR - made, reason, made=made)
+        for made, reason in enumerate(("guard", "guard", "manual", "manual"))
+    ]
+    assert set(pruned(left, Caps(0, 1, 0, 0))) == {names[0], names[2]}
+    assert left.names() == {alive, names[1], names[3]}
+
+
+def test_a_process_that_went_over_to_another_program_did_not_die(left: Left) -> None:
+    ended = {"process_start_ticks": 77}
+    first = left.recording(DEAD, 9 * HOUR, "running", **ended)
+    second = left.recording(DEAD, 8 * HOUR, "running", begun=9, **ended)
+    assert set(pruned(left, Caps(0, 1, 0, 0))) == {first}
+    assert left.names() == {second}
+
+
+@pytest.mark.parametrize("state", ["exited", "running"])
+def test_an_exception_is_a_death_and_an_end_that_was_announced_is_none(
+    left: Left, state: str
+) -> None:
+    bad = left.recording(DEAD, 9 * HOUR, state, exit_kind=Exit.EXCEPTION)
+    left.recording(DEAD + 1, 8 * HOUR, state, exit_kind=Exit.CLEAN)
+    pruned(left, Caps(0, 1, 0, 0))
+    assert left.names() == {bad}
+
+
+def test_a_dump_with_folders_in_it_goes_whole_and_links_are_not_followed(left: Left) -> None:
+    precious = left.path / "mine"
+    precious.mkdir()
+    (precious / "notes.txt").write_text("mine")
+    dump = left.path / left.dump(3, 3 * DAY)
+    (dump / "deep" / "deeper").mkdir(parents=True)
+    (dump / "deep" / "file").write_text("x")
+    (dump / "link").symlink_to(precious)
+    left._aged(dump, 3 * DAY)
+    assert set(pruned(left, Caps(0, 0, 1, 0))) == {dump.name}
+    assert left.names() == {"mine"} and (precious / "notes.txt").exists()
+
+
 def test_what_is_young_or_in_the_making_stays(left: Left) -> None:
     left.recording(1, 30)
     left.dump(2, HOUR / 2, hidden=True)
@@ -142,7 +213,7 @@ def test_the_logs_of_requests_count_for_their_recording_and_go_with_it(left: Lef
     for name in (gone, kept):
         for ending in (".requests.jsonl", ".requests.1.jsonl"):
             (left.path / name.replace(".recording", ending)).write_text("{}\n" * 5000)
-    sizes = {Path(item.path).name: item.bytes for item in housekeeping.look(str(left.path))}
+    sizes = {Path(item.path).name: item.bytes for item in leftovers.look(str(left.path))}
     assert sizes[gone] >= (left.path / gone).stat().st_blocks * 512 + 2 * 15_000
     assert pruned(left, Caps(0, 0, 1, 0)) == {gone: "keep_days"}
     stem = kept.removesuffix(".recording")

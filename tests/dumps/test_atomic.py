@@ -203,7 +203,7 @@ def test_a_dump_outlives_a_restart_under_it(programs: Programs) -> None:
         PRELUDE
         + """
 import threading
-fastalloc.start()
+fastalloc.start(keep_count=0)
 ended, written, failed = False, [], []
 def dump():
     while not ended:
@@ -213,7 +213,7 @@ dumper = threading.Thread(target=dump)
 dumper.start()
 for turn in range(150):
     fastalloc.stop()
-    fastalloc.start(scale=1 + turn % 2 * 15)  # its tables lie elsewhere each time
+    fastalloc.start(keep_count=0, scale=1 + turn % 2 * 15)  # its tables lie elsewhere each time
     if turn % 10 == 0: time.sleep(0.02)
 ended = True
 dumper.join()

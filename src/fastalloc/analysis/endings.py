@@ -36,8 +36,6 @@ NEAR_PERCENT = 90
 FAR_PERCENT = 75
 FAILED = "exit status "
 """How the name of a clean end begins whose status is not 0: a child of multiprocessing tells it."""
-REASONS_BY_HAND = ("manual", "signal", "command")
-"""Of a dump: somebody asked for it."""
 HARMLESS_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
 LOG_TOLERANCE_SECONDS = 5.0
 """The kernel's log has a clock of its own."""
@@ -51,15 +49,17 @@ class Ending(NamedTuple):
     certainty: str
     """Of CERTAINTIES: whether it is that kind. For killed it is unknown what killed it."""
     name: str
-    """The exception's class or the signal's name; "" for none."""
+    """The exception's class, the signal's name, or why a dump was written; "" for none."""
     evidence: list[str]
     """Sentences, the strongest first."""
+    died: bool = True
+    """False: it is not known that the process died; it may have lived on (dumped)."""
 
     @property
     def is_bad(self) -> bool:
         """Nobody meant the process to end like this."""
         if self.kind == "dumped":
-            return self.name not in REASONS_BY_HAND
+            return self.died
         if self.kind == "signal":
             return self.name not in HARMLESS_SIGNALS
         return self.kind not in ("clean", "stopped") or self.name.startswith(FAILED)
@@ -124,13 +124,21 @@ def ending(snapshot: Snapshot, machine: Machine, others: Sequence[Candidate]) ->
 
 
 def ending_of_dump(dump: Snapshot) -> Ending:
-    """What a dump tells of the end of a process whose recording is gone: why it was written."""
+    """What a dump tells of the end of a process whose recording is gone: why it was written.
+
+    No more: a process that was near its limit may have lived on and ended well. Only a dump that was
+    made from outside knows that its process was dead by then.
+    """
     reason = str(dump.dump.get("reason", ""))[:80]
     seen = usage(dump)
     evidence = [f"a dump was written ({reason or 'no reason is given'})"]
     if seen.limit_bytes:
         evidence.append(_describe(seen))
-    return Ending("dumped", "unknown", reason, evidence)
+    died = dump.state == "killed"
+    evidence.append(
+        "its process had been killed by then" if died else "what became of its process is not known"
+    )
+    return Ending("dumped", "unknown", reason, evidence, died)
 
 
 def _as_told(snapshot: Snapshot) -> Ending:

@@ -1,8 +1,9 @@
 """Delete what ended processes have left, beyond the bounds.
 
-Recorded processes do this by themselves every ten minutes. The oldest goes first, and what tells of
-a death last; what a living process writes, the newest dump made for want of memory and the newest
-recording of a killed process always stay. A bound of 0 is none.
+Recorded processes do this by themselves every ten minutes, and after each dump. The oldest goes first,
+and what tells of a death last: recordings of processes that died, and one dump of each. What a living
+process writes, its newest dump, the newest recording of a death and the newest dump of one always stay.
+A bound of 0 is none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fastalloc.cli.recordings import place_of
 from fastalloc.config import ConfigError
 
 if TYPE_CHECKING:
-    from fastalloc.housekeeping import Item
+    from fastalloc.leftovers import Item
 
 BOUNDS = {
     "keep_bytes": "BYTES",

@@ -7,7 +7,7 @@ any request.
 
 from __future__ import annotations
 
-from fastalloc import _core, background
+from fastalloc import _core, background, housekeeping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
     Section = Callable[[], object]
 
+TIDY_SECONDS = 1.0  # of the watcher's thread, after a dump: the rest is for the next time
 PREPARE_SECONDS = 0.25  # after the start: a few milliseconds of the watcher's thread
 
 
 class Settings:
-    """What `start` knows and a dump tells. program: what runs, without its arguments."""
+    """What `start` knows and a dump tells. program: what runs, without its arguments. caps: the bounds
+    that the folder is kept within."""
 
-    __slots__ = ("max_bytes", "max_ms", "program", "signal", "status")
+    __slots__ = ("caps", "directory", "max_bytes", "max_ms", "program", "signal", "status")
 
     def __init__(self, config: Config, program: str, status: Callable[[], Status]) -> None:
         self.max_bytes, self.max_ms = config.dump_max_bytes, config.dump_max_ms
+        self.directory, self.caps = config.dir, housekeeping.caps_of(config)
         self.signal, self.program, self.status = config.dump_signal, program, status
 
 
@@ -35,6 +38,7 @@ sections: dict[str, Section] = {}
 settings: Settings | None = None
 last_dump = ""  # its path
 last_error = ""  # why the last one could not be written, "" if it was
+_tidying = False
 
 
 def add_section(name: str, function: Section) -> None:
@@ -57,8 +61,8 @@ def remove_section(name: str) -> None:
 def write(reason: str) -> str:
     """Write the folder `dump-<pid>-<unix ms>` beside the recording; returns its path.
 
-    Any thread, one dump at a time: others wait. OSError when the disk refuses, and then nothing is left
-    behind; RuntimeError when nothing was ever recorded, or this thread is writing one already.
+    Any thread, one dump at a time: others wait. OSError when the disk refuses, or would keep less than
+    `keep_free_bytes` though what may go has been deleted; then nothing is left behind. RuntimeError when nothing was ever recorded, or this thread is writing one already.
     Bounded by `dump_max_ms` and `dump_max_bytes`: what does not fit is left out, and says so.
     """
     global last_dump, last_error
@@ -70,7 +74,22 @@ def write(reason: str) -> str:
         last_error = str(error)
         raise
     last_error = ""
+    _tidy_soon()
     return last_dump
+
+
+def _tidy_soon() -> None:
+    """The watcher deletes what is now beyond the bounds: in a moment, once for several dumps."""
+    global _tidying
+    if not _tidying:
+        _tidying = background.soon(_tidy)
+
+
+def _tidy() -> None:
+    global _tidying
+    _tidying = False
+    if settings is not None:
+        housekeeping.prune(settings.directory, settings.caps, seconds=TIDY_SECONDS)
 
 
 def outcome() -> dict[str, object]:
@@ -80,7 +99,8 @@ def outcome() -> dict[str, object]:
 
 def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
     """Recording has started."""
-    global settings, last_error
+    global settings, last_error, _tidying
+    _tidying = False
     settings = Settings(config, program, status)
     background.on("dump", _requested)
     background.on("warned", prepare)  # memory may climb before that

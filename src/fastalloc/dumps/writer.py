@@ -11,7 +11,7 @@ import time
 from _thread import allocate_lock, get_ident
 from time import monotonic
 
-from fastalloc import _core, dumps
+from fastalloc import _core, dumps, housekeeping
 from fastalloc.breaker import Breaker
 from fastalloc.dumps import facts, stacks
 from fastalloc.dumps.text import Cut, Text
@@ -34,6 +34,7 @@ _owner = 0
 def _in_child() -> None:
     global _lock, _owner
     _lock, _owner = allocate_lock(), 0
+    dumps._tidying = False  # what waited for the watcher is forgotten in a child
 
 
 os.register_at_fork(after_in_child=_in_child)
@@ -74,6 +75,7 @@ def write(reason: str) -> str:
 def _write(reason: str) -> str:
     assert dumps.settings is not None
     begun = monotonic()
+    _require_room(dumps.settings)
     _reserve()
     status = dumps.settings.status()
     header = _core.header()
@@ -108,6 +110,15 @@ def _write(reason: str) -> str:
     add("dump", lambda: _itself(text, begun), in_any_case=True)
     text.end()
     return _core.dump_write(int(now * 1000), max(headroom, 0))
+
+
+def _require_room(settings: dumps.Settings) -> None:
+    """OSError where the dump would leave too little free on the disk."""
+    try:
+        size = os.stat(_core.state()["recording"]).st_blocks * 512
+    except OSError:  # in memory, or lost: writing will say so
+        size = 0
+    housekeeping.require_room(settings.directory, settings.caps, size + settings.max_bytes)
 
 
 def _itself(text: Text, begun: float) -> dict[str, object]:
