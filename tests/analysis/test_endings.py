@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fastalloc.analysis.endings import Ending, candidate, ending
+from fastalloc.analysis.endings import Ending, ending
+from fastalloc.analysis.lives import life
 from fastalloc.analysis.machine import INITIAL_PID_NAMESPACE, KernelKill, Machine
 from fastalloc.recording.layout import Exit, Guard
 from fastalloc.recording.reader import read
@@ -50,12 +51,13 @@ class Folder:
         **header: int,
     ) -> Any:
         """A process that began `begin` s after START and was last seen `seconds` s later."""
-        pid = 4000 + len(self.snapshots)
+        pid = header.pop("pid", 4000 + len(self.snapshots))
         recording = SyntheticRecording(
             pid=pid,
             state=state,
             duration_ns=seconds * SECOND,
             start_time_ns=(START + begin) * SECOND,
+            start_monotonic_ns=(1_000 + begin) * SECOND,
             cgroup_bytes=percent * MIB,
             rss_bytes=(rss or percent) * MIB,
             limit_bytes=100 * MIB,
@@ -78,7 +80,7 @@ class Folder:
         return self.snapshots[-1]
 
     def ending(self, snapshot: Any, machine: Machine) -> Ending:
-        return ending(snapshot, machine, [candidate(each) for each in self.snapshots])
+        return ending(snapshot, machine, [life(each) for each in self.snapshots])
 
 
 @pytest.fixture
@@ -192,3 +194,59 @@ def test_a_memoryerror_with_the_allocation_that_failed(folder: Folder, tmp_path:
     end = ending(read(recording.write(tmp_path / "recording")), FakeMachine(), [])
     assert kind(end) == ("failed_allocation", "certain")
     assert "33554432 bytes failed at /app/orders.py:10 in load, 1.0 s before" in end.evidence[0]
+
+
+def test_a_kill_long_after_the_last_sign_of_life_was_that_of_another_process(
+    folder: Folder,
+) -> None:
+    dead = folder.add(percent=40)
+    for seconds, told in ((59, "out_of_memory"), (61, "killed")):
+        line = KernelKill(dead.pid, 1_060.0 + seconds, "Out of memory: Killed process 4000 (java)")
+        assert folder.ending(dead, FakeMachine(log=[line])).kind == told
+
+
+def test_nor_is_it_this_ones_when_its_pid_was_given_again_by_then(folder: Folder) -> None:
+    dead = folder.add(percent=40)
+    later = folder.add(percent=40, begin=70, seconds=20, pid=dead.pid, process_start_ticks=9)
+    line = KernelKill(dead.pid, 1_090.0, "Out of memory: Killed process 4000 (python)")
+    assert folder.ending(dead, FakeMachine(log=[line])).kind == "killed"
+    assert folder.ending(later, FakeMachine(log=[line])).kind == "out_of_memory"
+
+
+def test_a_process_that_went_over_to_another_program_did_not_die(folder: Folder) -> None:
+    first = folder.add(pid=4000, process_start_ticks=77, seconds=10)
+    again = folder.add(pid=4000, process_start_ticks=77, begin=11)
+    last = folder.add(pid=4000, process_start_ticks=77, begin=12)
+    other = folder.add(pid=4000, process_start_ticks=78, begin=200)
+    machine = FakeMachine(kills=2)
+    for snapshot in (first, again):
+        end = folder.ending(snapshot, machine)
+        assert (*kind(end), end.is_bad) == ("exec", "certain", False)
+    assert ", 11.0 s after" in folder.ending(first, machine).evidence[0]
+    for snapshot in (last, other):
+        assert folder.ending(snapshot, machine).kind == "out_of_memory"
+
+
+def test_a_master_that_waits_in_c_is_judged_by_what_its_workers_read(folder: Folder) -> None:
+    """It had read the usage once, long before the whole cgroup was killed."""
+    master = folder.add(percent=6, seconds=2, rss=20)
+    line = KernelKill(master.pid, 1_091.0, "Out of memory: Killed process 4000 (python)")
+    assert folder.ending(master, FakeMachine(kills=2)).certainty == "likely"
+    assert folder.ending(master, FakeMachine(kills=2, log=[line])).kind == "out_of_memory"
+    assert not folder.ending(master, FakeMachine(kills=2, log=[line])).evidence[0].startswith("the k")
+    folder.add(percent=99, begin=30, seconds=60, rss=80, parent_pid=master.pid)
+    end = folder.ending(master, FakeMachine(kills=2))
+    assert kind(end) == ("out_of_memory", "certain")
+    assert "its cgroup used 99 % of the limit when last seen, by process 4001 in it" in end.evidence
+    # and the kernel's line is its own, though its last sign of life is old
+    end = folder.ending(master, FakeMachine(kills=2, log=[line]))
+    assert end.evidence[0].startswith("the kernel's log")
+
+
+def test_a_stranger_in_the_cgroup_and_one_that_lives_are_no_witnesses(folder: Folder) -> None:
+    master = folder.add(percent=6, seconds=2)
+    folder.add(percent=99, begin=30, parent_pid=2)
+    folder.add(percent=99, begin=30, parent_pid=master.pid, state="exited")
+    assert "its cgroup used 6 % of the limit when last seen" in (
+        folder.ending(master, FakeMachine(kills=1)).evidence
+    )

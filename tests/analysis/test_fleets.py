@@ -9,27 +9,35 @@ import pytest
 
 from fastalloc.analysis.endings import Ending
 from fastalloc.analysis.fleets import Fleet, fleets
+from fastalloc.analysis.lives import life
 from fastalloc.recording.reader import read
-from tests.recording.synthetic import SyntheticRecording
+from tests.recording.synthetic import SECOND, SyntheticRecording
 
 MIB = 1 << 20
 BAD = Ending("out_of_memory", "certain", "", [])
 GOOD = Ending("clean", "certain", "", [])
 
 
-def worker(folder: Path, pid: int, held: int, parent: int = 10, program: str = "app.py") -> Any:
-    """A worker that holds `held` MiB in a line of its own and 4 MiB that all have."""
-    recording = SyntheticRecording(pid=pid, parent_pid=parent)
+def worker(
+    folder: Path, pid: int, held: int, parent: int = 10, program: str = "app.py", begin: int = 0
+) -> Any:
+    """A worker that holds `held` MiB in a line of its own and 4 MiB that all have; it lives a minute."""
+    recording = SyntheticRecording(
+        pid=pid,
+        parent_pid=parent,
+        start_time_ns=(1_700_000_000 + begin) * SECOND,
+        duration_ns=60 * SECOND,
+    )
     recording.live(size=4 * MIB, site=recording.site([("load", "/app/load.py", 1)]))
     if held:
         recording.live(size=held * MIB, site=recording.site([("keep", "/app/keep.py", 7)]))
     recording.options({"program": program, "boot_id": "b"})
-    return read(recording.write(folder / f"fastalloc-{pid}-1.recording"))
+    return read(recording.write(folder / f"fastalloc-{pid}-{begin}.recording"))
 
 
 def only(snapshots: list[Any], bad: tuple[int, ...] = ()) -> Fleet:
     endings = {each.path: BAD if each.pid in bad else GOOD for each in snapshots}
-    (fleet,) = fleets(snapshots, endings)
+    (fleet,) = fleets([life(each) for each in snapshots], endings)
     return fleet
 
 
@@ -59,9 +67,26 @@ def test_workers_that_are_alike_have_no_odd_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [{"parent": 11}, {"program": "other.py"}])
 def test_processes_of_another_master_are_no_fleet(tmp_path: Path, other: dict[str, Any]) -> None:
     workers = [worker(tmp_path, 1, 1), worker(tmp_path, 2, 1, **other)]
-    assert fleets(workers, {}) == []
+    assert fleets([life(each) for each in workers], {}) == []
 
 
 def test_a_fleet_is_plain_values_for_json(tmp_path: Path) -> None:
     fleet = only([worker(tmp_path, pid, held) for pid, held in ((1, 1), (2, 80))])
     assert fleet.to_dict()["more"]["key"] == "/app/keep.py:7"
+
+
+def test_containers_that_follow_each_other_are_no_fleet(tmp_path: Path) -> None:
+    """All are process 1, and their workers' master is process 1, in a pid namespace of one number."""
+    mains = [worker(tmp_path, 1, 1, parent=0, begin=begin) for begin in (0, 30, 90)]
+    workers = [
+        worker(tmp_path, 7 + each, 1, parent=1, begin=begin)
+        for each, begin in enumerate((0, 30, 100, 110))
+    ]
+    found = fleets([life(each) for each in (*mains, *workers)], {})
+    assert [fleet.pids for fleet in found] == [[7, 8], [9, 10]]
+
+
+def test_a_worker_that_the_master_replaced_is_of_its_fleet(tmp_path: Path) -> None:
+    stays = worker(tmp_path, 2, 1, begin=50)
+    workers = [worker(tmp_path, 1, 1), stays, worker(tmp_path, 3, 1, begin=100)]
+    assert only(workers).pids == [1, 2, 3]

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +106,83 @@ def test_however_it_grew_the_guilty_span_and_line_are_named(
     assert verdict.killed
     assert verdict.told_right, verdict
     assert verdict.certainty == "certain"
+
+
+MASTER = """
+import fastalloc, os, sys, time
+
+fastalloc.start()
+if os.fork():
+    os.wait()  # for ever: the launcher
+    os._exit(0)
+with fastalloc.span("boot"):  # the master has its recording, and then sleeps in C for good
+    pass
+if os.fork():
+    os.wait()
+    os._exit(0)
+kept = []
+time.sleep(2)
+while True:
+    with fastalloc.span("GET /guilty/"):
+        kept.extend(bytes(1000) for _ in range(1000))
+    time.sleep(0.005)
+"""
+
+
+def test_a_master_that_slept_when_its_whole_cgroup_was_killed_is_judged_by_its_workers(
+    group: Any, recordings: Path, tmp_path: Path
+) -> None:
+    """The kernel kills all of them (version 2), or one, and the container's runtime the rest (version 1)."""
+    script = tmp_path / "master.py"
+    script.write_text(MASTER)
+    with suppress(OSError):
+        (group.path / "memory.oom.group").write_text("1")
+    process = subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "FASTALLOC_DIR": str(recordings)},
+        preexec_fn=group.enter,
+    )
+    until = time.monotonic() + 60
+    while group.oom_kills() == 0 and time.monotonic() < until:
+        time.sleep(0.01)
+    for pid in group.processes():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait(60)
+    group.empty()
+    status, report = post_mortem(recordings)
+    assert status == 1 and report["alive"] == 0
+    worker, master = (
+        next(death for death in report["deaths"] if death["parent_pid"] == parent)
+        for parent in (_master_of(report), process.pid)
+    )
+    assert (worker["ending"], worker["certainty"]) == ("out_of_memory", "certain")
+    assert worker["spans"][0]["key"] == "GET /guilty/"
+    # It had read the usage itself seconds before, at a fraction of the limit.
+    assert master["usage"]["percent"] < 50
+    (seen,) = [text for text in master["evidence"] if "of the limit when last seen" in text]
+    assert seen.endswith(f"by process {worker['pid']} in it")
+    assert int(seen.split()[3]) > 80
+
+
+def _master_of(report: Any) -> int:
+    """Whose child is the largest."""
+    largest = max(report["deaths"], key=lambda death: death["live_bytes"])
+    parent: int = largest["parent_pid"]
+    return parent
+
+
+def test_a_program_that_goes_over_to_another_has_not_died(recordings: Path, tmp_path: Path) -> None:
+    script = tmp_path / "again.py"
+    script.write_text(
+        "import fastalloc, os, sys\n"
+        "fastalloc.start()\n"
+        "if len(sys.argv) == 1: os.execv(sys.executable, [sys.executable, sys.argv[0], 'again'])\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    environment = {**os.environ, "FASTALLOC_DIR": str(recordings)}
+    subprocess.run([sys.executable, str(script)], env=environment, check=False)
+    status, report = post_mortem(recordings)
+    assert status == 1
+    assert [death["ending"] for death in report["deaths"]] == ["exec", "killed"]
+    assert report["died_badly"] == 1 and report["fleets"] == []

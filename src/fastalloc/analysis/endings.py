@@ -7,16 +7,16 @@ whether it was for memory.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastalloc.analysis.failures import guilty_failure
-from fastalloc.analysis.machine import INITIAL_PID_NAMESPACE
+from fastalloc.analysis.kills import counted_kills, logged_kill, witness
+from fastalloc.analysis.lives import Life, life, went_on_as
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastalloc.analysis.machine import KernelKill, Machine
+    from fastalloc.analysis.machine import Machine
     from fastalloc.recording.snapshot import Snapshot
 
 KINDS = {
@@ -24,6 +24,7 @@ KINDS = {
     "stopped": "stopped recording, and has ended since",
     "signal": "ended by a signal",
     "exception": "ended by an exception",
+    "exec": "went over to another program",
     "failed_allocation": "ended by a failed allocation",
     "out_of_memory": "killed: out of memory",
     "killed": "killed, or left by os._exit",
@@ -37,8 +38,6 @@ FAR_PERCENT = 75
 FAILED = "exit status "
 """How the name of a clean end begins whose status is not 0: a child of multiprocessing tells it."""
 HARMLESS_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
-LOG_TOLERANCE_SECONDS = 5.0
-"""The kernel's log has a clock of its own."""
 
 
 class Ending(NamedTuple):
@@ -62,7 +61,7 @@ class Ending(NamedTuple):
             return self.died
         if self.kind == "signal":
             return self.name not in HARMLESS_SIGNALS
-        return self.kind not in ("clean", "stopped") or self.name.startswith(FAILED)
+        return self.kind not in ("clean", "stopped", "exec") or self.name.startswith(FAILED)
 
 
 class Usage(NamedTuple):
@@ -80,26 +79,6 @@ class Usage(NamedTuple):
         return 100 * self.used_bytes / self.limit_bytes if self.limit_bytes else 0.0
 
 
-class Candidate(NamedTuple):
-    """A process that ended without a word, or one whose recording tells a counter's reading."""
-
-    snapshot: Snapshot
-    begin_seconds: float
-    """Since 1970: when it, or the process it was forked off, noted its cgroup's counter."""
-    last_seconds: float
-    """Since 1970: its last sign of life."""
-
-
-def candidate(snapshot: Snapshot) -> Candidate:
-    """Where a recording stands in time. Cost: none."""
-    start = snapshot.header["start_time_ns"] / 1e9
-    return Candidate(
-        snapshot,
-        start + min(snapshot.header["forked_ns"] / 1e9, snapshot.duration_seconds),
-        start + snapshot.duration_seconds,
-    )
-
-
 def usage(snapshot: Snapshot) -> Usage:
     """The usage as the process last read it."""
     header = snapshot.header
@@ -109,7 +88,7 @@ def usage(snapshot: Snapshot) -> Usage:
     return Usage(used, snapshot.limit_bytes, of_cgroup, age)
 
 
-def ending(snapshot: Snapshot, machine: Machine, others: Sequence[Candidate]) -> Ending:
+def ending(snapshot: Snapshot, machine: Machine, others: Sequence[Life]) -> Ending:
     """How the process of `snapshot` ended. `others`: all recordings of the folder, its own too.
 
     Cost: a few system calls; the kernel's log is read once for each `machine`.
@@ -120,7 +99,18 @@ def ending(snapshot: Snapshot, machine: Machine, others: Sequence[Candidate]) ->
         return _as_told(snapshot)
     if snapshot.state == "exited":  # a recording of before exits were noted
         return Ending("clean", "certain", "", ["the interpreter finished"])
-    return _without_a_word(snapshot, machine, others)
+    own = life(snapshot)
+    successor = went_on_as(own, others)
+    if successor is not None:
+        return _ending_by_exec(own, successor)
+    return _without_a_word(own, machine, others)
+
+
+def _ending_by_exec(own: Life, successor: Life) -> Ending:
+    after = successor.begin_seconds - own.begin_seconds
+    program = str(successor.snapshot.options.get("program", ""))[:80] or "another recording"
+    text = f"the same process went on as {program}, {after:.1f} s after it had begun"
+    return Ending("exec", "certain", "", [text])
 
 
 def ending_of_dump(dump: Snapshot) -> Ending:
@@ -174,21 +164,27 @@ def failed_allocation(snapshot: Snapshot) -> str:
     )
 
 
-def _without_a_word(snapshot: Snapshot, machine: Machine, others: Sequence[Candidate]) -> Ending:
+def _without_a_word(own: Life, machine: Machine, others: Sequence[Life]) -> Ending:
     """It was killed or left by os._exit: was it for memory?"""
+    snapshot = own.snapshot
     seen = usage(snapshot)
     evidence = [_describe(seen)] if seen.limit_bytes else []
+    other = witness(own, others) if seen.of_cgroup else None
+    if other is not None:
+        # One that waits in C may have read the usage last long before: the same cgroup's is meant.
+        seen = usage(other.snapshot)
+        evidence = [f"{_describe(seen)}, by process {other.snapshot.pid} in it"]
     if snapshot.header["guard_state"] == _TRIPPED:
         evidence.append("the guard of its limit had acted")
     failed = failed_allocation(snapshot)
     if failed:
         evidence.append(failed)
-    logged = _logged_kill(snapshot, machine)
+    logged = logged_kill(own, machine, others)
     if logged:
         text = f"the kernel's log: {logged.text}"
         return Ending("out_of_memory", "certain", "", [text, *evidence])
     near = seen.percent >= NEAR_PERCENT or snapshot.header["guard_state"] == _TRIPPED
-    counted = _counted_kills(snapshot, machine, others)
+    counted = counted_kills(own, machine, others)
     if counted is None:
         evidence.append("its cgroup is gone, and the kernel's log does not tell of it")
         return Ending("out_of_memory", "likely", "", evidence) if near else _unknown(evidence)
@@ -226,67 +222,3 @@ def _kills(count: int) -> str:
 def _describe(seen: Usage) -> str:
     what = "its cgroup used" if seen.of_cgroup else "it used"
     return f"{what} {seen.percent:.0f} % of the limit when last seen"
-
-
-def _logged_kill(snapshot: Snapshot, machine: Machine) -> KernelKill | None:
-    """The kernel's line about this process. Only where its pid is the kernel's own for it."""
-    header = snapshot.header
-    if header["pid_namespace"] != INITIAL_PID_NAMESPACE or not _same_boot(snapshot, machine):
-        return None
-    last = header["start_monotonic_ns"] / 1e9 + snapshot.duration_seconds
-    for kill in machine.kernel_kills:
-        if kill.pid == snapshot.pid and kill.seconds > last - LOG_TOLERANCE_SECONDS:
-            return kill
-    return None
-
-
-def _same_boot(snapshot: Snapshot, machine: Machine) -> bool:
-    return bool(machine.boot_id) and snapshot.options.get("boot_id") == machine.boot_id
-
-
-def _cgroup_of(snapshot: Snapshot) -> tuple[str, str, int] | None:
-    """What identifies the process's cgroup; None if it noted none."""
-    options = snapshot.options
-    boot, folder, number = (options.get(name) for name in ("boot_id", "cgroup", "cgroup_id"))
-    if isinstance(boot, str) and isinstance(folder, str) and isinstance(number, int):
-        return (boot, folder, number) if boot and folder and number else None
-    return None
-
-
-def _counted_kills(
-    snapshot: Snapshot, machine: Machine, others: Sequence[Candidate]
-) -> tuple[int, list[Candidate], bool] | None:
-    """(kills that the cgroup counted from the last reading in this process's life to the first one
-    afterwards that shows any; the processes that may be meant; whether the counter was read now).
-
-    Each process notes the counter when it begins, so later ones tell of the end of earlier ones,
-    also when the cgroup itself is gone. None: nothing tells.
-    """
-    group = _cgroup_of(snapshot)
-    if group is None:
-        return None
-    inside = [other for other in others if _cgroup_of(other.snapshot) == group]
-    own = candidate(snapshot)
-    readings = [
-        (other.begin_seconds, other.snapshot.header["oom_kills_at_start"]) for other in inside
-    ]
-    readings.append((own.begin_seconds, snapshot.header["oom_kills_at_start"]))
-    before = max(reading for reading in readings if reading[0] <= own.last_seconds)
-    later = sorted(reading for reading in readings if reading[0] > own.last_seconds)
-    latest = None
-    if group[0] == machine.boot_id:
-        latest = machine.oom_kills(group[1], group[2])
-    if latest is not None:
-        later.append((math.inf, latest))
-    if not later:
-        return None
-    # The first reading that shows a kill is the closest to it.
-    when, count = next((each for each in later if each[1] > before[1]), later[-1])
-    rivals = [
-        other
-        for other in inside
-        if other.snapshot.state == "killed"
-        and other.last_seconds >= before[0]
-        and other.begin_seconds < when
-    ]
-    return max(count - before[1], 0), rivals or [own], latest is not None

@@ -6,6 +6,7 @@ from statistics import median_low
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastalloc.analysis.growth import growth
+from fastalloc.analysis.lives import overlapping
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from fastalloc.analysis.endings import Ending
     from fastalloc.analysis.growth import Growth
+    from fastalloc.analysis.lives import Life
     from fastalloc.recording.snapshot import Snapshot
 
 ODD_BYTES = 8 << 20
@@ -41,21 +43,30 @@ class Fleet(NamedTuple):
         return {**self._asdict(), "more": self.more._asdict() if self.more else None}
 
 
-def fleets(snapshots: Sequence[Snapshot], endings: Mapping[Path, Ending]) -> list[Fleet]:
-    """The fleets among `snapshots`: processes of one parent and program, two or more.
+def fleets(lives: Sequence[Life], endings: Mapping[Path, Ending]) -> list[Fleet]:
+    """The fleets among recorded processes: those of one parent and program, two or more, of which
+    each lived at the same time as another. Containers that follow each other may number all alike.
 
     endings: by recording, of those that ended. Cost: as of a `growth` for each fleet.
     """
-    groups: dict[tuple[object, ...], list[Snapshot]] = {}
-    for snapshot in snapshots:
+    groups: dict[tuple[object, ...], list[Life]] = {}
+    for each in lives:
+        snapshot = each.snapshot
+        if not snapshot.parent_pid:  # it lives outside of the pid namespace: no master that we know
+            continue
         key = (
-            str(snapshot.options.get("boot_id", "")),
+            each.boot_id,
             snapshot.header["pid_namespace"],
             snapshot.parent_pid,
             str(snapshot.options.get("program", "")),
         )
-        groups.setdefault(key, []).append(snapshot)
-    return [_fleet(workers, endings) for workers in groups.values() if len(workers) > 1]
+        groups.setdefault(key, []).append(each)
+    workers = [
+        [each.snapshot for each in together]
+        for group in groups.values()
+        for together in overlapping(group)
+    ]
+    return [_fleet(each, endings) for each in workers if len(each) > 1]
 
 
 def _fleet(workers: list[Snapshot], endings: Mapping[Path, Ending]) -> Fleet:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastalloc.analysis.endings import (
-    Candidate,
     Ending,
     Usage,
-    candidate,
     ending,
     ending_of_dump,
     usage,
 )
 from fastalloc.analysis.fleets import Fleet, fleets
+from fastalloc.analysis.lives import Life, life, went_on_as
 from fastalloc.analysis.machine import Machine
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.folder import Entry, dumps, recordings
@@ -192,37 +191,37 @@ def examine(
     listed. Cost: some 10 ms for each recording, MAX_RECORDINGS at most, the newest.
     """
     machine = machine or Machine()
-    candidates, unreadable = _read_all(directory)
+    lives, unreadable = _read_all(directory)
     made = dumps(directory)
     deaths = []
     orphans = set(made)
-    for each in candidates:
+    for each in lives:
         snapshot = each.snapshot
         own = [entry for entry in made if _is_of(entry, each)]
         orphans -= set(own)
-        if snapshot.state in ("running", "empty") or not _is_since(each, since):
+        if not _has_ended(each, lives) or not _is_since(each, since):
             continue
         paths = [entry.path for entry in own]
-        deaths.append(_death(each, ending(snapshot, machine, candidates), paths, limit))
+        deaths.append(_death(each, ending(snapshot, machine, lives), paths, limit))
     for entry in sorted(orphans)[-MAX_ORPHANS:]:
         try:
-            each = candidate(read(entry.path))
+            each = life(read(entry.path))
         except RecordingError as error:
             unreadable.append(str(error))
             continue
         if _is_since(each, since):
             deaths.append(_death(each, ending_of_dump(each.snapshot), [entry.path], limit))
     deaths.sort(key=lambda death: death.last_seen)
-    alive = sum(each.snapshot.state == "running" for each in candidates)
+    alive = sum(each.snapshot.state == "running" and not _has_ended(each, lives) for each in lives)
     shown = {death.snapshot.pid for death in deaths}
     groups = fleets(
-        [each.snapshot for each in candidates],
+        [each for each in lives if went_on_as(each, lives) is None],
         {death.snapshot.path: death.ending for death in deaths},
     )
     return Report(deaths, [fleet for fleet in groups if shown & set(fleet.pids)], alive, unreadable)
 
 
-def _is_of(dump: Entry, each: Candidate) -> bool:
+def _is_of(dump: Entry, each: Life) -> bool:
     """Whether a dump was made by (or of) this process. A killed process may live on a while after
     its last sign of life."""
     made = dump.start_ms / 1000
@@ -235,21 +234,28 @@ def _is_of(dump: Entry, each: Candidate) -> bool:
     )
 
 
-def _is_since(each: Candidate, since: datetime | None) -> bool:
+def _has_ended(each: Life, lives: list[Life]) -> bool:
+    """A process that went over to another program has ended as the one that it was."""
+    if each.snapshot.state == "running":
+        return went_on_as(each, lives) is not None
+    return each.snapshot.state != "empty"
+
+
+def _is_since(each: Life, since: datetime | None) -> bool:
     return since is None or each.last_seconds >= since.timestamp()
 
 
-def _read_all(directory: Path) -> tuple[list[Candidate], list[str]]:
-    candidates, unreadable = [], []
+def _read_all(directory: Path) -> tuple[list[Life], list[str]]:
+    lives, unreadable = [], []
     for entry in recordings(directory)[-MAX_RECORDINGS:]:
         try:
-            candidates.append(candidate(read(entry.path)))
+            lives.append(life(read(entry.path)))
         except RecordingError as error:
             unreadable.append(str(error))
-    return candidates, unreadable
+    return lives, unreadable
 
 
-def _death(each: Candidate, end: Ending, own_dumps: list[Path], limit: int) -> Death:
+def _death(each: Life, end: Ending, own_dumps: list[Path], limit: int) -> Death:
     snapshot = each.snapshot
     lately = snapshot.live["time_ns"] > (snapshot.duration_seconds - CLIMB_SECONDS) * 1e9
     lines = snapshot.top(group="own_line", limit=limit)
