@@ -112,7 +112,7 @@ OPTIONS = (
         "summary_percent",
         "percent",
         75,
-        "Usage, in percent of the limit, at which one line is logged. 0: never.",
+        "Usage, in percent of the limit, at which one line is logged; not above guard_percent. 0: never.",
     ),
     Option(
         "guard_percent",
@@ -333,7 +333,18 @@ def resolve(arguments: Mapping[str, object], configured: Mapping[str, object]) -
         every_one = config.interval_bytes <= INTERVALS["targeted"]
         config.scale = _SCALES.get("targeted" if every_one else config.mode, 1)
     config.dir = directory.to_record_in(config.dir or directory.default())
+    _check_order(config)
     return config
+
+
+def _check_order(config: Config) -> None:
+    """ConfigError where a summary is asked for that could never come before the guard has acted."""
+    summary, guard = config.summary_percent, config.guard_percent
+    if guard and summary > guard and config.sources["summary_percent"] != "default":
+        raise ConfigError(
+            f"summary_percent: {summary:g} is above guard_percent ({guard:g}), where tracking stops; "
+            "it must be below, or 0 for no summary"
+        )
 
 
 def check(values: Mapping[str, object]) -> dict[str, object]:

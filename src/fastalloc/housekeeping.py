@@ -83,7 +83,9 @@ def require_room(directory: str, caps: Caps, wanted_bytes: int) -> None:
     """Like `make_room`; OSError where there is none."""
     if not make_room(directory, caps, wanted_bytes):
         raise OSError(
-            errno.ENOSPC, f"less than keep_free_bytes ({caps.free_bytes}) would stay free", directory
+            errno.ENOSPC,
+            f"less than keep_free_bytes ({caps.free_bytes}) would stay free",
+            directory,
         )
 
 

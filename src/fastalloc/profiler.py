@@ -114,6 +114,7 @@ def _start_core(resolved: config.Config) -> None:
         "sources": resolved.sources,
         "limit_source": _limits[0].source if _limits else "none",
         "limits": [limit.source for limit in _limits],
+        "limits_bytes": [limit.limit_bytes for limit in _limits],
         "program": _program(),
         "boot_id": _boot_id(),
         "cgroup": group.folder,

@@ -161,6 +161,25 @@ def test_the_guard_speaks_for_memory_too(folder: Folder) -> None:
     assert "the guard of its limit had acted" in end.evidence
 
 
+def test_the_allocation_that_the_guard_saw_coming_is_told(folder: Folder) -> None:
+    trip = {"guard_size": 200 * MIB, "guard_usage_bytes": 16 * MIB}
+    dead = folder.add(percent=16, guard_state=Guard.TRIPPED, **trip)
+    assert (
+        "the guard of its limit had acted: an allocation of 209715200 bytes was asked for, with "
+        "16777216 bytes in use"
+    ) in folder.ending(dead, FakeMachine(kills=1)).evidence
+    recording = SyntheticRecording(guard_state=Guard.TRIPPED, state="running", **trip)
+    recording.options({"limit_source": "/sys/fs/cgroup/memory.max"})
+    site = recording.site(
+        [("decode", "/usr/lib/python3.11/codecs.py", 3), ("load", "/app/a.py", 7)]
+    )
+    node = int(recording.tables[4 + 1][site]["node"])
+    recording.event("guard", time_ns=1, a=Guard.TRIPPED, b=16 * MIB, node=node)
+    snapshot = read(recording.write(folder.path / "recording"))
+    (text,) = [each for each in ending(snapshot, FakeMachine(), []).evidence if "guard" in each]
+    assert "209715200 bytes was asked for at /app/a.py:7 in load" in text
+
+
 def test_a_successors_first_reading_tells_when_the_cgroup_is_gone(folder: Folder) -> None:
     dead = folder.add(percent=97, begin=0, seconds=60)
     folder.add(percent=20, begin=61, kills_at_start=1, state="exited")
@@ -233,7 +252,9 @@ def test_a_master_that_waits_in_c_is_judged_by_what_its_workers_read(folder: Fol
     line = KernelKill(master.pid, 1_091.0, "Out of memory: Killed process 4000 (python)")
     assert folder.ending(master, FakeMachine(kills=2)).certainty == "likely"
     assert folder.ending(master, FakeMachine(kills=2, log=[line])).kind == "out_of_memory"
-    assert not folder.ending(master, FakeMachine(kills=2, log=[line])).evidence[0].startswith("the k")
+    assert (
+        not folder.ending(master, FakeMachine(kills=2, log=[line])).evidence[0].startswith("the k")
+    )
     folder.add(percent=99, begin=30, seconds=60, rss=80, parent_pid=master.pid)
     end = folder.ending(master, FakeMachine(kills=2))
     assert kind(end) == ("out_of_memory", "certain")

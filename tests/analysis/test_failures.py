@@ -79,6 +79,6 @@ def test_without_any_stack_the_last_is_told(failed: Failed) -> None:
 def test_repeats_are_counted_apart_from_the_domain(failed: Failed) -> None:
     failed.fail(4096, OWN, b=6 << 32 | 2)
     guilty = failed.guilty()
-    assert guilty is not None and guilty.count == 7
+    assert guilty is not None and guilty.times == 7
     (event,) = happened(read(failed.path))
     assert event.text == "tried to allocate 4096 bytes (obj), and there was no memory, 7 times"

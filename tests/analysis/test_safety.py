@@ -47,6 +47,12 @@ def test_each_reason_has_its_words(tmp_path: Path, reason: Off) -> None:
 
 def test_numbers_that_mean_nothing_are_no_trouble(tmp_path: Path) -> None:
     recording = SyntheticRecording(off=99, control=0xFFFF_FFFF, guard_state=len(Guard))
-    recording.options({"options": {"interval_bytes": "many", "kill_switch_url": ["x"]}})
+    recording.options(
+        {
+            "options": {"interval_bytes": "many", "kill_switch_url": ["x"]},
+            "limits": ["a", 1],
+            "limits_bytes": [None],
+        }
+    )
     found = mechanisms(fastalloc.read(recording.write(tmp_path / "a.recording")))
     assert found["off"] == "" and found["guard"]["state"] == "unknown"

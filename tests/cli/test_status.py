@@ -23,6 +23,33 @@ def test_json_gives_numbers(fastalloc: Command, folder: Path) -> None:
     assert rows[1]["state"] == "exited"
 
 
+def test_of_one_process_the_limits_and_the_share_of_requests_are_told(
+    fastalloc: Command, tmp_path: Path
+) -> None:
+    recording = shop_recording(4242)
+    recording.header["limit_index"] = 1
+    recording.header["limit_bytes"] = 200 * MIB
+    recording.header["limit_usage_bytes"] = 50 * MIB
+    recording.options(
+        {
+            "limits": ["/sys/fs/cgroup/memory.max", "RLIMIT_AS", "MemTotal"],
+            "limits_bytes": [100 * MIB, 200 * MIB, 300 * MIB],
+            "options": {"request_percent": 2.5},
+        }
+    )
+    recording.write(tmp_path / "fastalloc-4242-1700000000000.recording")
+    text = fastalloc("status", "4242", "--dir", tmp_path).out
+    assert "memory limit:         200.0 MiB (RLIMIT_AS), 50.0 MiB used" in text
+    assert (
+        "other limits:         100.0 MiB (/sys/fs/cgroup/memory.max), 300.0 MiB (MemTotal)" in text
+    )
+    assert "requests in detail:   2.5 %" in text
+    (row,) = fastalloc("status", "4242", "--dir", tmp_path, "--json").json["recordings"]
+    assert row["limit_source"] == "RLIMIT_AS"
+    assert row["safety"]["request_percent"] == 2.5
+    assert [limit["holds"] for limit in row["safety"]["limits"]] == [False, True, False]
+
+
 def test_a_killed_process_is_called_so(fastalloc: Command, tmp_path: Path) -> None:
     recording = shop_recording(pid=os.getpid(), state="running")  # our PID, but started elsewhen
     recording.write(tmp_path / f"fastalloc-{os.getpid()}-1700000000000.recording")

@@ -109,6 +109,7 @@ def test_pyproject_gives_options_where_nothing_else_does(programs: Programs) -> 
         ("start(interval_bytes=True)", "interval_bytes"),
         ("start(max_frames=1000)", "max_frames"),
         ("start(scale=65)", "scale"),
+        ("start(summary_percent=95, guard_percent=90)", "summary_percent"),
         ("start(dir=5)", "dir"),
         ("configure({'mode': 'turbo'})", "turbo"),
         ("configure({'nonsense': 1})", "nonsense"),

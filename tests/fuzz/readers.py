@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import random
 import resource
 import shutil
@@ -24,13 +25,17 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 MEMORY_BYTES = 2 << 30
 """Of address space, beyond what the imports take."""
 FILE_BYTES = 256 << 20
 SECONDS_EACH = 20
 """For all readers together, on one input."""
-NAME = "fastalloc-4242-1700000000000.recording"
-DUMP = "dump-4242-1700000060000"
+PID = os.getpid()
+"""One that runs: some commands look at no other's recording. That it is theirs the file only claims."""
+NAME = f"fastalloc-{PID}-1700000000000.recording"
+DUMP = f"dump-{PID}-1700000060000"
 
 
 def read_in_every_way(folder: Path, commands: int = 99, seed: object = 0) -> int:
@@ -59,6 +64,7 @@ def read_in_every_way(folder: Path, commands: int = 99, seed: object = 0) -> int
 
 def _commands(folder: Path) -> list[list[str]]:
     recording, dump, out = str(folder / NAME), str(folder / DUMP), str(folder / "out.bin")
+    of_pid = [str(PID), "--dir", str(folder)]
     return [
         ["status", "--dir", str(folder)],
         ["info", recording],
@@ -68,6 +74,13 @@ def _commands(folder: Path) -> list[list[str]]:
         ["export", recording, "-o", out, "--memray-version", "1.20.0", "--kind", "all"],
         ["post-mortem", str(folder)],
         ["post-mortem", str(folder), "--json"],
+        ["post-mortem", str(folder), "--log"],
+        ["status", *of_pid],
+        ["status", *of_pid, "--json"],
+        ["flamegraph", recording, "-o", str(folder / "out.html")],
+        ["dump", *of_pid, "--timeout", "0.01", "--json"],
+        ["enable", *of_pid],
+        ["disable", *of_pid, "--json"],
         ["prune", str(folder), "--dry-run", "--keep-count", "1"],
     ]
 
@@ -93,6 +106,16 @@ def _run(command: list[str]) -> int:
 EXTREMES = (0, 1, 2, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 
 
+def _claim_to_be_ours(image: bytearray) -> None:
+    """Have a recording say that this running process writes it, so that commands go on to ask it."""
+    from fastalloc.recording.layout import HEADER
+
+    ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    header = np.frombuffer(image, HEADER, 1)
+    for name, value in (("pid", PID), ("process_start_ticks", ticks), ("state", 1)):
+        header[name] = value
+
+
 class Damage:
     """Changes sound files. chance: where every choice comes from."""
 
@@ -110,6 +133,8 @@ class Damage:
         image = bytearray(self._images[number])
         for _ in range(self._chance.choice((1, 1, 2, 3, 8, 40))):
             self._change(image, self._used[number])
+        if self._chance.random() < 0.3 and len(image) >= 4096:
+            _claim_to_be_ours(image)
         return bytes(image)
 
     def _change(self, image: bytearray, used: list[int]) -> None:
@@ -191,7 +216,9 @@ def sound_files() -> tuple[list[bytes], list[bytes]]:
 
 
 def write_input(folder: Path, recording: bytes, state: bytes) -> None:
-    """Put a recording and a dump of it into an empty `folder`."""
+    """Put a recording and a dump of it into `folder`, instead of what there was."""
+    for path in folder.glob("*dump-*"):
+        shutil.rmtree(path)
     (folder / NAME).write_bytes(recording)
     dump = folder / DUMP
     dump.mkdir(exist_ok=True)

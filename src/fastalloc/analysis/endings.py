@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastalloc.analysis.failures import guilty_failure
+from fastalloc.analysis.failures import guilty_failure, responsible
 from fastalloc.analysis.kills import counted_kills, logged_kill, witness
 from fastalloc.analysis.lives import Life, life, went_on_as
+from fastalloc.analysis.safety import limit_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ class Usage(NamedTuple):
 def usage(snapshot: Snapshot) -> Usage:
     """The usage as the process last read it."""
     header = snapshot.header
-    of_cgroup = "cgroup" in str(snapshot.options.get("limit_source", ""))
+    of_cgroup = "cgroup" in limit_source(snapshot)
     used = snapshot.cgroup_bytes if of_cgroup and snapshot.cgroup_bytes else snapshot.rss_bytes
     age = max(snapshot.duration_seconds - header["usage_ns"] / 1e9, 0.0)
     return Usage(used, snapshot.limit_bytes, of_cgroup, age)
@@ -156,7 +157,7 @@ def failed_allocation(snapshot: Snapshot) -> str:
     if failure is None:
         return ""
     where = f" at {failure.place} in {failure.function}" if failure.place else ""
-    times = f" {failure.count} times, the last" if failure.count > 1 else ""
+    times = f" {failure.times} times, the last" if failure.times > 1 else ""
     before = max(snapshot.duration_seconds - failure.seconds, 0.0)
     return (
         f"an allocation of {failure.size} bytes failed{where}{times}, {before:.1f} s before its last "
@@ -175,7 +176,7 @@ def _without_a_word(own: Life, machine: Machine, others: Sequence[Life]) -> Endi
         seen = usage(other.snapshot)
         evidence = [f"{_describe(seen)}, by process {other.snapshot.pid} in it"]
     if snapshot.header["guard_state"] == _TRIPPED:
-        evidence.append("the guard of its limit had acted")
+        evidence.append(_tripped(snapshot))
     failed = failed_allocation(snapshot)
     if failed:
         evidence.append(failed)
@@ -205,6 +206,22 @@ def _without_a_word(own: Life, machine: Machine, others: Sequence[Life]) -> Endi
 
 
 _TRIPPED = 3
+
+
+def _tripped(snapshot: Snapshot) -> str:
+    """That the guard had acted, and on what: usage says little where one allocation was to be too much."""
+    header = snapshot.header
+    text = "the guard of its limit had acted"
+    if not header["guard_size"]:
+        return text
+    events = snapshot.events
+    trips = events[(events["kind"] == "guard") & (events["a"] == _TRIPPED)]
+    frame = responsible(snapshot, int(trips["node"][-1]))[0] if len(trips) else None
+    where = f" at {frame.place} in {frame.function}" if frame else ""
+    return (
+        f"{text}: an allocation of {header['guard_size']} bytes was asked for{where}, with "
+        f"{header['guard_usage_bytes']} bytes in use"
+    )
 
 
 def _likely(evidence: list[str]) -> Ending:

@@ -20,7 +20,7 @@ class Failure(NamedTuple):
 
     size: int
     """Bytes asked for; the largest, of several at the same stack."""
-    count: int
+    times: int
     """How often it failed at this stack."""
     seconds: float
     """Since the recording began: the last time."""
@@ -48,22 +48,28 @@ def guilty_failure(snapshot: Snapshot) -> Failure | None:
     noted_ns = snapshot.header["exit_ns"]
     best, best_rank = None, (-1, -1)
     for event in events:
-        stack = snapshot.stack_of_node(int(event["node"])) if event["node"] else []
-        own = _own_frame(stack)
+        frame, is_own_code = responsible(snapshot, int(event["node"]))
         in_time = not noted_ns or int(event["time_ns"]) <= noted_ns
-        rank = ((2 if own else 1 if stack else 0), int(in_time))
+        rank = ((2 if is_own_code else 1 if frame else 0), int(in_time))
         if rank >= best_rank:
-            frame = own or (stack[0] if stack else None)
-            best_rank, best = rank, Failure(
-                int(event["a"]),
-                int(event["count"]),
-                int(event["time_ns"]) / 1e9,
-                frame.place if frame else "",
-                frame.function if frame else "",
+            best_rank, best = (
+                rank,
+                Failure(
+                    int(event["a"]),
+                    int(event["count"]),
+                    int(event["time_ns"]) / 1e9,
+                    frame.place if frame else "",
+                    frame.function if frame else "",
+                ),
             )
     return best
 
 
-def _own_frame(stack: list[Frame]) -> Frame | None:
-    """The innermost that is the program's own code."""
-    return next((frame for frame in stack if not frame.is_native and is_own(frame.file)), None)
+def responsible(snapshot: Snapshot, node: int) -> tuple[Frame | None, bool]:
+    """(the innermost frame of an event's stack that is the program's own code, True); where there is
+    none (the innermost, False); without a stack (None, False)."""
+    stack = snapshot.stack_of_node(node) if node else []
+    for frame in stack:
+        if not frame.is_native and is_own(frame.file):
+            return frame, True
+    return (stack[0] if stack else None), False

@@ -32,7 +32,9 @@ def mechanisms(snapshot: Snapshot) -> dict[str, Any]:
     folder has the file `disabled`. kill_switch_url: "" if none. interval_bytes: now, and
     asked_interval_bytes as it was asked for. own_cpu_percent: of the process's CPU time, when last compared;
     overhead_percent: its budget, None where it depends on the mode. breakers_open: layers that are
-    switched off. guard: state, trips, percent and summary_percent.
+    switched off. guard: state, trips, percent and summary_percent. request_percent: how many of the
+    requests are looked at in detail, None if it was not noted. limits: all that are watched, the smallest
+    first: limit_bytes, source, and whether it holds: it is the one that usage is compared with now.
     """
     header = snapshot.header
     given = snapshot.options.get("options")
@@ -57,7 +59,27 @@ def mechanisms(snapshot: Snapshot) -> dict[str, Any]:
             "percent": header["guard_percent"],
             "summary_percent": header["summary_percent"],
         },
+        "request_percent": options.get("request_percent"),
+        "limits": limits(snapshot),
     }
+
+
+def limits(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The memory limits that the process found at its start, the smallest first."""
+    sources, sizes = (snapshot.options.get(name) for name in ("limits", "limits_bytes"))
+    if not isinstance(sources, list) or not isinstance(sizes, list):
+        return []
+    return [
+        {"limit_bytes": size, "source": str(source), "holds": i == snapshot.header["limit_index"]}
+        for i, (source, size) in enumerate(zip(sources, sizes, strict=False))
+        if isinstance(size, int)
+    ]
+
+
+def limit_source(snapshot: Snapshot) -> str:
+    """Where the limit in force comes from: a file, or a name such as RLIMIT_AS; "none" without one."""
+    holds = [limit["source"] for limit in limits(snapshot) if limit["holds"]]
+    return holds[0] if holds else str(snapshot.options.get("limit_source", "none"))
 
 
 def _control(word: int) -> str:

@@ -30,6 +30,7 @@ from fastalloc.cli import (
     top,
 )
 from fastalloc.cli.errors import CommandError
+from fastalloc.cli.output import printable
 from fastalloc.recording.errors import RecordingError
 
 
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status_code = command.run(args)
         sys.stdout.flush()
     except (CommandError, RecordingError) as error:
-        sys.stderr.write(f"fastalloc: {error}\n")
+        sys.stderr.write(f"fastalloc: {printable(str(error))}\n")
         return EXIT_BAD_INPUT
     except BrokenPipeError:
         # Our reader has left (`fastalloc top | head`), and Python would complain at exit.

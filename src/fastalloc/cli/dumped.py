@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def print_state(console: Console, state: dict[str, Any], limit: int) -> None:
     """Print a checked state (recording.state), `limit` rows of each section."""
     for name, value in _facts(state):
-        console.print(f"{name}: {_printable(value)}")
+        console.print(f"{name}: {value}")
     told = (
         ("stacks of threads", ("thread", "span", "where"), _threads(state)),
         ("tasks", ("task", "coroutine", "state", "span", "where"), _tasks(state)),
@@ -98,22 +98,18 @@ def _where(stack: list[dict[str, Any]]) -> str:
     return f"{leaf['function']} ({output.shorten_path(leaf['file'])}:{leaf['line']})"
 
 
-def _printable(text: str) -> str:
-    """Without what would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
 def _print_rows(
     console: Console, title: str, columns: Sequence[str], rows: list[Sequence[str]], limit: int
 ) -> None:
     if not rows:
         return
-    console.print(f"\n{title}", style="bold")
+    console.print()
+    console.print(title, style="bold")
     table = output.make_table(console)
     for column in columns:
         table.add_column(column, justify="right" if column == "count" else "left")
     for row in rows[:limit]:
-        table.add_row(*map(_printable, row))
+        table.add_row(*row)
     console.print(table)
     if len(rows) > limit:
         console.print(f"... and {len(rows) - limit} more (--limit)", style="dim")

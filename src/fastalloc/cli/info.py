@@ -133,7 +133,7 @@ def _print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, value)
+        table.add_row(name, output.printable(value))
     console.print(table)
 
 
@@ -218,7 +218,8 @@ def _print_table(
     shown = list(rows)
     if not shown:
         return
-    console.print(f"\n{title}", style="bold")
+    console.print()
+    console.print(title, style="bold")
     table = output.make_table(console)
     for index, column in enumerate(columns):
         number = column in ("allocations", "bytes", "live heap", "high-water", "entered")

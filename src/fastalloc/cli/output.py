@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from rich.console import Console
     from rich.progress import Progress, TaskID
@@ -33,12 +34,47 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
+def printable(text: str) -> str:
+    """`text` on one line, with escapes for what moves a terminal's cursor, changes its state, or
+    shows text in another order than it is written: names come from recordings, which nobody vouches for."""
+    return _UNPRINTABLE.sub(_escape, text) if not text.isprintable() else text
+
+
+# Controls and separators of lines; marks of direction, embeddings, isolates; surrogates.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
 def make_console(stderr: bool = False) -> Console:
-    """A console that colours and fits a terminal, and prints plain, uncut lines anywhere else."""
+    """A console that colours and fits a terminal, and prints plain, uncut lines anywhere else.
+
+    A string that is printed is one line, and so is a cell of a table of `make_table`.
+    """
     from rich.console import Console
+    from rich.segment import Segment
+
+    class SafeConsole(Console):
+        """Lets nothing through that is not `printable`: whatever it is in."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            safe = (printable(each) if isinstance(each, str) else each for each in objects)
+            super().print(*safe, **options)
+
+        def render(self, *arguments: Any, **options: Any) -> Iterator[Segment]:
+            for segment in super().render(*arguments, **options):
+                text, style, control = segment
+                if control or text.isprintable():
+                    yield segment
+                else:  # rich's own ends of lines are the only ones
+                    yield Segment("\n".join(map(printable, text.split("\n"))), style)
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(
+    return SafeConsole(
         file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, markup=False
     )
 
@@ -48,7 +84,14 @@ def make_table(console: Console, title: str | None = None) -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(
+    class SafeTable(Table):
+        """Cells given as strings are one line each."""
+
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            safe = (printable(each) if isinstance(each, str) else each for each in cells)
+            super().add_row(*safe, **options)
+
+    return SafeTable(
         title=title,
         title_justify="left",
         title_style="bold",

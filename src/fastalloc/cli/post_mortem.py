@@ -153,15 +153,16 @@ def _print(console: Console, directory: Path, report: Report, bad: list[Death]) 
         for name, lines in _parts(death):
             for number, line in enumerate(lines):
                 label = f"  {name if number == 0 else '':<12}" if name else ""
-                console.print(Text(label + line, style="" if name else "bold"))
+                text = Text(label + output.printable(line), style="" if name else "bold")
+                console.print(text)
     for fleet in report.fleets:
         if not (fleet.died_badly or fleet.odd_pid):
             continue
         console.print()
         for line in _fleet(fleet):
-            console.print(Text(line))
+            console.print(Text(output.printable(line)))
     for sentence in report.unreadable:
-        console.print(Text(f"unreadable: {sentence}", style="yellow"))
+        console.print(Text(output.printable(f"unreadable: {sentence}"), style="yellow"))
 
 
 def _fleet(fleet: Fleet) -> list[str]:

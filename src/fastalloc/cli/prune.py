@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Delete, and say what."""
-    from fastalloc import config, housekeeping
+    from fastalloc import config, housekeeping, leftovers
 
     given = {name: getattr(args, name) for name in BOUNDS if getattr(args, name) is not None}
     try:
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     directory = place_of(args.directory or Path(resolved.dir))
     if not directory.is_dir():
         raise CommandError(f"{directory}: there is no such folder (or set FASTALLOC_DIR)")
-    before = housekeeping.look(str(directory))
+    before = leftovers.look(str(directory))
     removed = housekeeping.prune(
         str(directory), housekeeping.caps_of(resolved), dry_run=args.dry_run
     )

@@ -1,7 +1,7 @@
 """Which processes are recorded, and how they stand.
 
 Lists every recording in the folder, those of ended processes too, or only those of one process. Of one
-process, it also says how the safety mechanisms stand.
+process, it also says which memory limit holds, and how the safety mechanisms stand.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    from fastalloc.analysis.safety import mechanisms
+    from fastalloc.analysis.safety import limit_source, mechanisms
     from fastalloc.recording.errors import RecordingError
     from fastalloc.recording.reader import read
 
     try:
         snapshot = read(path)
         return output.describe_process(snapshot) | {
+            "limit_source": limit_source(snapshot),
+            "limit_usage_bytes": snapshot.header["limit_usage_bytes"],
             "safety": mechanisms(snapshot),
             "native_memory": output.describe_native(snapshot),
         }
@@ -91,6 +93,15 @@ def _print(directory: Path, rows: list[dict[str, Any]]) -> None:
             console.print(f"{row['pid']} is switched off: {reason}", style="yellow")
 
 
+def _limit(row: dict[str, Any]) -> str:
+    """The limit in force, where it comes from, and how much of it is used."""
+    if not row["limit_bytes"]:
+        return "none"
+    used = row["limit_usage_bytes"]
+    share = f", {output.format_bytes(used)} used" if used else ""
+    return f"{output.format_bytes(row['limit_bytes'])} ({row['limit_source']}){share}"
+
+
 def _print_safety(rows: list[dict[str, Any]]) -> None:
     """The mechanisms of the newest recording."""
     console = output.make_console()
@@ -99,7 +110,16 @@ def _print_safety(rows: list[dict[str, Any]]) -> None:
         budget = safety["overhead_percent"]
         widened = safety["interval_bytes"] != safety["asked_interval_bytes"]
         asked = output.format_bytes(safety["asked_interval_bytes"])
+        percent = safety["request_percent"]
         facts = {
+            "memory limit": _limit(row),
+            "other limits": ", ".join(
+                f"{output.format_bytes(limit['limit_bytes'])} ({limit['source']})"
+                for limit in safety["limits"]
+                if not limit["holds"]
+            )
+            or "none",
+            "requests in detail": f"{percent:g} %" if isinstance(percent, (int, float)) else "-",
             "kill switch": f"off: {safety['off_reason']}" if safety["off"] else "on",
             "shared key": safety["kill_switch_url"] or "none",
             "interval": output.format_bytes(safety["interval_bytes"])

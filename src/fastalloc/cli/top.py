@@ -127,7 +127,7 @@ def _row_to_dict(row: Row) -> dict[str, Any]:
 
 def _label(key: str, folded: bool) -> str:
     """A row's key as it is shown: short paths, and a stack's frames on lines of their own."""
-    frames = [output.shorten_path(frame) for frame in key.split(STACK_SEPARATOR)]
+    frames = [output.printable(output.shorten_path(frame)) for frame in key.split(STACK_SEPARATOR)]
     return ("\n  <- " if folded else STACK_SEPARATOR).join(frames) or "(none)"
 
 
@@ -151,7 +151,7 @@ def _render(console: Console, snapshot: Snapshot, args: argparse.Namespace) -> R
             output.format_count(row.live_count),
             output.format_bytes(row.high_water_bytes),
             output.format_seconds(row.oldest_seconds),
-            _label(row.key, folded=console.is_terminal),
+            Text(_label(row.key, folded=console.is_terminal)),
         )
     usage = f"rss {output.format_known_bytes(snapshot.rss_bytes)}"
     if snapshot.limit_bytes:
