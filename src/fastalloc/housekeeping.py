@@ -14,7 +14,7 @@ import errno
 import os
 import time
 
-from fastalloc.leftovers import DUMP, RECORDING, UNFINISHED, Item, inside, look, request_logs
+from fastalloc.leftovers import DUMP, LINK, RECORDING, UNFINISHED, Item, inside, look, request_logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,17 +95,17 @@ def _beyond(items: list[Item], caps: Caps, free: int | None) -> Iterator[tuple[I
     now = time.time()
     removable = [item for item in items if _is_removable(item, now)]
     removable.sort(key=_order)
-    count = sum(item.kind != UNFINISHED and not item.alive for item in items)
+    count = sum(item.kind in (RECORDING, DUMP) and not item.alive for item in items)
     size = sum(item.bytes for item in items if not item.alive)
     room = free if free is not None else caps.free_bytes
     gone: set[Item] = set()
     for item in removable:
         if item in gone:
             continue
-        if item.kind == UNFINISHED:
+        if item.kind in (UNFINISHED, LINK):
             if now - item.changed < UNFINISHED_SECONDS:
                 continue
-            reason = "never finished"
+            reason = "never finished" if item.kind == UNFINISHED else "leads nowhere"
         elif caps.days and now - item.changed > caps.days * 86400:
             reason = "keep_days"
         elif caps.keep_count and count > caps.keep_count:
@@ -119,7 +119,7 @@ def _beyond(items: list[Item], caps: Caps, free: int | None) -> Iterator[tuple[I
         for each in (*item.dumps, item):
             if each not in gone:
                 gone.add(each)
-                count -= each.kind != UNFINISHED
+                count -= each.kind in (RECORDING, DUMP)
                 size -= each.bytes
                 room += each.bytes
                 yield each, reason
@@ -142,6 +142,9 @@ def _remove(item: Item) -> bool:
             os.unlink(item.path)
             return True
         path = item.path
+        if item.kind == LINK:
+            os.unlink(path)
+            return True
         if item.kind == DUMP:  # hidden first: a reader never sees half a dump
             folder, name = os.path.split(path)
             path = os.path.join(folder, f".{name}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECORDING, DUMP, UNFINISHED = "recording", "dump", "unfinished dump"
+LINK = "link to a recording in memory that is gone"
 CLOCK_SECONDS = 1.0
 """A dump's name may tell an instant so long before the recording's: the clock was set, or rounded."""
 MOST_DEPTH = 8
@@ -146,6 +147,8 @@ def _items(directory: str) -> Iterator[Item]:
             if name.startswith("fastalloc-") and name.endswith(".recording"):
                 if stat.S_ISREG(status.st_mode):
                     yield _recording(path, status)
+                elif _leads_nowhere(path, status):
+                    yield Item(path, LINK, status.st_mtime, 0)
             elif name.startswith(("dump-", ".dump-")) and stat.S_ISDIR(status.st_mode):
                 yield _dump(path, name, status)
         except OSError:  # somebody else deleted it meanwhile
@@ -177,6 +180,14 @@ def _recording(path: str, status: os.stat_result) -> Item:
     without_a_word = state == _RUNNING and ended == _UNKNOWN
     item.of_a_death = not item.alive and (without_a_word or ended == _EXCEPTION)
     return item
+
+
+def _leads_nowhere(path: str, status: os.stat_result) -> bool:
+    """Whether it is a link to the memory of a process that has ended (native/memory_file.c), or of one
+    in another pid namespace, which will make it again."""
+    if not stat.S_ISLNK(status.st_mode) or not os.readlink(path).startswith("/proc/"):
+        return False
+    return not os.path.exists(path)
 
 
 def request_logs(path: str) -> list[str]:

@@ -192,6 +192,15 @@ def test_a_dump_that_was_never_finished_goes_in_the_end(left: Left) -> None:
     assert left.names() == set()
 
 
+def test_a_link_to_a_recording_in_memory_that_is_gone_goes_in_the_end(left: Left) -> None:
+    for pid, age in ((DEAD, 2 * HOUR), (DEAD + 1, 60), (os.getpid(), 2 * HOUR)):
+        link = left.path / f"fastalloc-{pid}-1700000000000.recording"
+        link.symlink_to(f"/proc/{pid}/fd/0")
+        os.utime(link, (time.time() - age,) * 2, follow_symlinks=False)
+    assert pruned(left, NONE) == {f"fastalloc-{DEAD}-1700000000000.recording": "leads nowhere"}
+    assert len(left.names()) == 2
+
+
 def test_a_dry_run_deletes_nothing(left: Left) -> None:
     name = left.recording(1, 3 * DAY)
     assert pruned(left, Caps(0, 0, 2, 0), dry_run=True) == {name: "keep_days"}

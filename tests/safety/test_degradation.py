@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import fastalloc
+from fastalloc.recording.folder import recordings
 from tests.safety.service import Service, wait_until
 
 SOON = """
@@ -121,9 +124,6 @@ import fastalloc
 fastalloc.start()
 print(json.dumps(fastalloc.status().to_dict()))
 """
-    import json
-    import sys
-
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, cwd=tmp_path
     )
@@ -131,3 +131,87 @@ print(json.dumps(fastalloc.status().to_dict()))
     assert status["level"] == "counters" and not status["active"]
     assert status["rss_bytes"] > 1 << 20 and status["limit_bytes"] > 1 << 20
     assert "core" in status["reason"]
+
+
+def fastalloc_command(*arguments: object) -> tuple[int, str]:
+    command = [sys.executable, "-m", "fastalloc", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_recording_in_memory_is_seen_and_switched_from_outside(small_disk: Path) -> None:
+    with Service(small_disk, keep_free_bytes=0) as service:
+        assert service.status()["level"] == "memory"
+        of_folder = ("--dir", small_disk)
+        status, text = fastalloc_command("status", service.pid, *of_folder, "--json")
+        (row,) = json.loads(text)["recordings"]
+        assert status == 0 and (row["pid"], row["state"]) == (service.pid, "running")
+        assert row["live_bytes"] > 5_000_000
+        status, text = fastalloc_command("top", service.pid, *of_folder)
+        assert status == 0 and f"process {service.pid}, running" in text
+        assert fastalloc_command("disable", "--all", *of_folder)[0] == 0
+        assert not service.is_on()
+        assert fastalloc_command("enable", service.pid, *of_folder)[0] == 0
+        assert service.is_on()
+        (link,) = small_disk.iterdir()
+        assert link.is_symlink()
+        assert fastalloc.read(link).state == "running"
+    # It went with its process, and nothing claims that there were a recording.
+    assert fastalloc_command("status", *of_folder)[1].startswith("0 recordings")
+
+
+def test_children_without_a_file_are_seen_too_and_a_closed_descriptor_is_no_trouble(
+    small_disk: Path,
+) -> None:
+    setup = """
+def child():
+    pid = os.fork()
+    if not pid:
+        with fastalloc.span("child"): pass
+        os.closerange(3, 1000)
+        reused = [os.open("/dev/null", os.O_RDONLY) for _ in range(300)]
+        fastalloc.stop()
+        os._exit(0 if all(os.fstat(fd) for fd in reused) else 1)
+    return os.waitpid(pid, 0)[1]
+
+def waiting():
+    global reading, writing
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        with fastalloc.span("child"): pass
+        os.close(writing)
+        os.read(reading, 1)
+        os._exit(0)
+    return pid
+"""
+    with Service(small_disk, setup, keep_free_bytes=0) as service:
+        assert service.ask("child()") == 0
+        pid = service.ask("waiting()")
+        wait_until(lambda: len(list(small_disk.iterdir())) == 2, 5)
+        _, text = fastalloc_command("status", "--dir", small_disk, "--json")
+        rows = json.loads(text)["recordings"]
+        assert sorted(row["pid"] for row in rows) == sorted([service.pid, pid])
+        assert all(row["state"] == "running" for row in rows)
+        service.ask("os.close(writing)")
+
+
+def test_when_there_is_room_again_a_file_takes_the_links_place(small_disk: Path) -> None:
+    with Service(small_disk, SOON, keep_free_bytes=0) as service:
+        wait_until(lambda: [path.is_symlink() for path in small_disk.iterdir()] == [True], 5)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        wait_until(lambda: service.status()["recording"], 5)
+        assert [path.is_symlink() for path in small_disk.iterdir()] == [False]
+        assert service.is_on()
+
+
+def test_a_link_to_anything_else_is_not_followed(tmp_path: Path) -> None:
+    """The process is gone, and its pid or its descriptor is another's."""
+    with (tmp_path / "secret").open("w") as file:
+        for number, target in enumerate(
+            (f"/proc/{os.getpid()}/fd/{file.fileno()}", "/proc/1/fd/0")
+        ):
+            (tmp_path / f"fastalloc-{os.getpid()}-{number}.recording").symlink_to(target)
+        assert recordings(tmp_path) == []
+        status, text = fastalloc_command("disable", os.getpid(), "--dir", tmp_path)
+        assert status == 2 and len(text.splitlines()) == 1

@@ -106,7 +106,9 @@ def _dumps_of(directory: Path, pid: int) -> list[Path]:
 
 
 def _add_request(recording: Path, offset: int, number: int) -> None:
-    descriptor = os.open(recording, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    from fastalloc.recording.in_memory import open_no_other
+
+    descriptor = open_no_other(recording, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.pwrite(descriptor, (number & 0xFFFF_FFFF).to_bytes(4, "little"), offset)
     finally:

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "lost_file.h"
+#include "memory_file.h"
 #include "oom_kills.h"
 #include "raw_memory.h"
 #include "recorder.h"
@@ -101,7 +102,7 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-static char *put_number(char *at, uint64_t number)
+char *recording_put_number(char *at, uint64_t number)
 {
     char digits[24];
     int count = 0;
@@ -111,18 +112,23 @@ static char *put_number(char *at, uint64_t number)
     return at;
 }
 
-static void name_file(uint64_t start_time_ns)
+static void name_file(char *path, uint64_t start_time_ns)
 {
     /* No printf: a forked child comes here with only async-signal-safe calls allowed. */
-    char *at = fa.path;
+    char *at = path;
     size_t length = strlen(fa.directory);
     memcpy(at, fa.directory, length);
     at += length;
     memcpy(at, "/fastalloc-", 11);
-    at = put_number(at + 11, (uint64_t)getpid());
+    at = recording_put_number(at + 11, (uint64_t)getpid());
     *at++ = '-';
-    at = put_number(at, start_time_ns / 1000000);
+    at = recording_put_number(at, start_time_ns / 1000000);
     memcpy(at, ".recording", 11);
+}
+
+void recording_name_file(char *path)
+{
+    name_file(path, clock_ns(CLOCK_REALTIME));
 }
 
 /* Field 22 of /proc/self/stat. The command (field 2) may hold anything, so start behind its
@@ -150,7 +156,7 @@ static uint64_t process_start_ticks(void)
  * mapping keeps after the descriptor is closed, and which goes with the process however it ends. Readers
  * ask for the lock to tell whether the process lives, also from another pid namespace. Where the file
  * system knows no such locks, readers look for the pid alone. Async-signal-safe. */
-static void lock_file(int fd)
+void recording_lock_file(int fd)
 {
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     (void)fcntl(fd, F_OFD_SETLK, &whole);
@@ -185,7 +191,7 @@ static int open_file(uint64_t bytes)
         errno = error;
         return -1;
     }
-    lock_file(fd);
+    recording_lock_file(fd);
     return fd;
 }
 
@@ -212,7 +218,7 @@ fa_status recording_create(const struct fa_config *config)
     keep_free_bytes = config->keep_free_bytes;
     first.start_time_ns = clock_ns(CLOCK_REALTIME);
     first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
-    name_file(first.start_time_ns);
+    name_file(fa.path, first.start_time_ns);
     int fd = config->in_memory ? -1 : open_file(first.file_bytes);
     if (fd < 0 && !config->in_memory) return FA_ERROR_SYSTEM;
 
@@ -259,11 +265,13 @@ fa_status recording_create(const struct fa_config *config)
         memcpy((char *)fa.header + REGION(FA_OPTIONS).offset, config->options, length);
         REGION(FA_OPTIONS).used = length;
     }
+    if (config->in_memory) memory_file_show();
     return FA_OK;
 }
 
 void recording_detach(void)
 {
+    memory_file_hide();
     struct fa_header last = *fa.header; /* late hooks index by its regions; status reads it */
     void *memory = mmap(fa.header, fa.mapped_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -351,6 +359,7 @@ int recording_to_memory(void)
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (memory == MAP_FAILED) return -2;
     fa.path[0] = 0;
+    memory_file_forget();
     if (!aside) {
         *fa.header = last;
         fa.header->state = FA_STATE_EMPTY;
@@ -372,7 +381,7 @@ static int move_to_file(void)
 {
     uint64_t bytes = fa.header->file_bytes;
     fa.header->oom_kills_at_start = oom_kills_now();
-    name_file(clock_ns(CLOCK_REALTIME));
+    recording_name_file(fa.path);
     int fd = open_file(bytes);
     void *file = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     int failed = file == MAP_FAILED, error = errno;
@@ -383,10 +392,12 @@ static int move_to_file(void)
         munmap(file, bytes);
         if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
             fa.active = 0;
+        memory_file_hide();
         lost_file_watch();
     } else {
         if (fd >= 0) unlink(fa.path);
         fa.path[0] = 0;
+        memory_file_show(); /* it goes on in memory */
     }
     if (fd >= 0) close(fd);
     errno = error;
@@ -411,7 +422,7 @@ void recording_settle(uint64_t after_ns)
     int saved = errno;
     fa_lock();
     if (unsettled_since_ns) {
-        if (move_to_file() != 0) fa_lose(FA_LOSS_FORK); /* goes on in memory: readable from inside only */
+        if (move_to_file() != 0) fa_lose(FA_LOSS_FORK);
         unsettled_since_ns = 0;
     }
     fa_unlock();

@@ -19,6 +19,14 @@ void recording_copy_used(void *to, const void *from);
 /* Notes what failed, for fa_error_step; errno says why. */
 fa_status recording_fail(const char *step);
 
+/* Writes the path of a recording of this process that begins now; room for sizeof fa.path. Likewise a
+ * number, without an end; returns where it ends. Both async-signal-safe. */
+void recording_name_file(char *path);
+char *recording_put_number(char *at, uint64_t number);
+
+/* Lets readers see that the process lives, as long as the file is mapped. Async-signal-safe. */
+void recording_lock_file(int fd);
+
 /* Points the region pointers into the mapping. */
 void recording_bind(void);
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from fastalloc.recording.in_memory import is_link, target
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -22,7 +24,7 @@ class Entry(NamedTuple):
 
 
 def recordings(directory: Path) -> list[Entry]:
-    """The recordings in `directory`, the newest last; none where there is no such folder. OSError
+    """The recordings in `directory`, the newest last, those in memory as long as their process runs; none where there is no such folder. OSError
     where it cannot be listed."""
     return _entries(directory, RECORDING_NAME)
 
@@ -40,6 +42,6 @@ def _entries(directory: Path, name: re.Pattern[str]) -> list[Entry]:
     found = []
     for path in paths:
         match = name.fullmatch(path.name)
-        if match:
+        if match and not (is_link(path) and not target(path)):
             found.append(Entry(int(match["start"]), int(match["pid"]), path))
     return sorted(found)

@@ -1,7 +1,7 @@
 """The words of a running process's recording that other processes may write.
 
 The folder may hold anything, and what is written must reach no other file than the one that the
-process itself has mapped. So: no symbolic link is followed, nothing is created, and a word is written
+process itself has mapped. So: no symbolic link is followed (but to a process's memory), nothing is created, and a word is written
 only into a regular file with one name, that says of itself what a recording says, whose process runs,
 belongs to the file's owner and has mapped that very file.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from fastalloc.recording import in_memory
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.layout import HEADER, LAYOUT_VERSION, MAGIC, Control, Mode, State
 from fastalloc.recording.process import is_alive
@@ -36,9 +37,10 @@ class Running:
     def __init__(self, path: Path, *, proc: Path = Path("/proc")) -> None:
         """Open and check it. RecordingError with one line that says why it cannot be used."""
         self.path = path
-        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        names = 0 if in_memory.target(path) else 1
         try:
-            self._descriptor = os.open(path, flags)
+            self._descriptor = in_memory.open_no_other(path, flags)
         except FileNotFoundError:
             raise RecordingError(f"{path}: there is no such file; check the path") from None
         except (OSError, ValueError) as error:
@@ -49,7 +51,7 @@ class Running:
             ) from None
         try:
             status = os.fstat(self._descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != names:
                 raise self._refused("it is no regular file with one name")
             self.header = self.read()
             self.pid = int(self.header["pid"])
