@@ -77,7 +77,7 @@ def _commands(folder: Path) -> list[list[str]]:
         ["post-mortem", str(folder), "--log"],
         ["status", *of_pid],
         ["status", *of_pid, "--json"],
-        ["flamegraph", recording, "-o", str(folder / "out.html")],
+        ["flamegraph", recording, "-o", str(folder / "out.html"), "--force"],
         ["dump", *of_pid, "--timeout", "0.01", "--json"],
         ["enable", *of_pid],
         ["disable", *of_pid, "--json"],
