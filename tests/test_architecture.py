@@ -55,7 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "predecessors": {"background", "logs"},
     "threads": {"_core"},
     "tracebacks": set(),
-    "spans": {"_core", "breaker", "inactive", "tracebacks"},
+    "spans": {"_core", "inactive", "tracebacks"},
+    "switches": {"_core", "breaker", "tracebacks"},
     "profiler": {
         "_core",
         "background",
@@ -73,8 +74,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "overhead",
         "place",
         "predecessors",
-        "spans",
         "status",
+        "switches",
         "threads",
     },
     # reading wing
@@ -138,6 +139,7 @@ CAPTURE_WING = (
         "requests",
         "spans",
         "status",
+        "switches",
         "threads",
         "tokens",
         "tracebacks",

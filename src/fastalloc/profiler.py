@@ -102,7 +102,7 @@ def _start_core(resolved: config.Config) -> None:
         limits,
         logs,
         overhead,
-        spans,
+        switches,
         threads,
     )
     from fastalloc.dumps import writer  # noqa: F401  (later it would change sys.modules under the program)
@@ -151,7 +151,7 @@ def _start_core(resolved: config.Config) -> None:
         from fastalloc import kill_switch
 
         kill_switch.begin(resolved.kill_switch_url, resolved.kill_switch_seconds)
-    spans.watch_switches()
+    switches.watch_switches()
     threads.name_threads()
     dumps.begin(resolved, _program(), status)
     background.on("resident", _core.look_at_resident)
