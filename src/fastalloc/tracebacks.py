@@ -14,7 +14,9 @@ from __future__ import annotations
 import os
 
 _PACKAGE = os.path.dirname(__file__)
-_OURS = (f"{_PACKAGE}/integrations/", f"{_PACKAGE}/trackers/", f"{_PACKAGE}/spans.py")
+_OURS = tuple(
+    f"{_PACKAGE}/{name}" for name in ("integrations/", "trackers/", "spans.py", "switches.py")
+)
 _CORE = ("_core.pyx", "_scopes.pxi")
 
 

@@ -52,8 +52,8 @@ def test_top_warns_of_what_it_does_not_see(fastalloc: Command, tmp_path: Path) -
 
 def test_on_off_and_a_gap_are_three_events(fastalloc: Command, tmp_path: Path) -> None:
     recording = SyntheticRecording()
-    for a in (1, 2, 0):
-        recording.event("native", time_ns=SECOND * (a + 1), a=a, b=34)
+    for second, a in enumerate((1, 2, 0)):
+        recording.event("native", time_ns=SECOND * (second + 1), a=a, b=34)
     recording.write(tmp_path / "events.recording")
     told = [
         event["text"]
