@@ -11,11 +11,13 @@ cdef extern from "fastalloc.h":
         FA_ERROR_UNSUPPORTED
         FA_ERROR_ARGUMENT
 
-    int FA_LIMITS
+    enum:
+        FA_LIMITS
     struct fa_limit:
         uint64_t bytes
         uint32_t kind
         const char *usage_path
+        const char *path
 
     struct fa_config:
         const char *directory
@@ -128,12 +130,13 @@ cdef extern from "fastalloc.h":
     void fa_guard_rearm()
     int fa_guard_has_stopped()
     uint32_t fa_guard_mode()
-    uint32_t fa_guard_usages(uint64_t *used)
+    uint32_t fa_guard_usages(uint64_t *used, uint64_t *limits)
     size_t fa_guard_frame(char *to, size_t capacity)
     void fa_set_work(fa_work work)
     void fa_work_due(uint64_t delay_ns)
     int fa_watcher_join(uint64_t wait_ns) nogil
     int fa_watcher_restart()
+    void fa_watcher_restart_soon()
 
     const fa_header *fa_get_header "fa_header"()
     const char *fa_recording_path()

@@ -25,7 +25,7 @@ def start(
     max_frames: int,
     scale: int,
     cgroup_usage_path: bytes,
-    limits: list[tuple[int, int, bytes]],
+    limits: list[tuple[int, int, bytes, bytes]],
     guard: dict[str, int],
     oom_events_path: bytes,
     keep_free_bytes: int,
@@ -66,6 +66,7 @@ def set_work(work: Callable[[int], float]) -> None: ...
 def work_due(seconds: float) -> None: ...
 def watcher_join(seconds: float) -> bool: ...
 def watcher_restart() -> bool: ...
+def watcher_restart_soon() -> None: ...
 
 @disjoint_base
 class Part:

@@ -52,9 +52,9 @@ def start(*, bytes directory, bytes options, str mode, uint64_t interval_bytes, 
           bint in_memory=False):
     """Create a recording and hook the allocators. OSError, RuntimeError, ValueError.
 
-    limits: up to six of (bytes, number of its kind, path of the usage). guard: see _guard_config.
+    limits: (bytes, number of its kind, path of the usage, path of the limit), up to FA_LIMITS. guard: see _guard_config.
     """
-    cdef fa_limit found[6]
+    cdef fa_limit found[FA_LIMITS]
     cdef fa_config config
     config.directory = directory
     config.options = options
@@ -127,7 +127,7 @@ def state():
         "limit_bytes": header.limit_bytes,
         "limit_usage_bytes": header.limit_usage_bytes,
         "limit_index": header.limit_index,
-        "usages": _usages(),
+        "usages": _usages(),  # of each limit, with its bytes
         "guard": GUARD_STATES[header.guard_state] if header.guard_state < 4 else "unknown",
         "guard_trips": header.guard_trips,
         "free_design": ("divert", "filter")[header.free_design],

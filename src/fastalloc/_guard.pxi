@@ -6,10 +6,11 @@ GUARD_STATES = ("off", "armed", "warned", "tripped")
 cdef uint32_t _guard_config(fa_limit *found, fa_config *config, list limits, dict guard) except? 99:
     """Fill in what the guard needs; how many limits there are. The paths belong to `limits`."""
     cdef uint32_t count = 0
-    for limit_bytes, kind, path in limits[:6]:
+    for limit_bytes, kind, usage_path, path in limits[:FA_LIMITS]:
         found[count].bytes = limit_bytes
         found[count].kind = kind
-        found[count].usage_path = path
+        found[count].usage_path = usage_path
+        found[count].path = path
         count += 1
     config.summary_percent = guard["summary_percent"]
     config.guard_percent = guard["guard_percent"]
@@ -36,10 +37,11 @@ def guard_has_stopped():
 
 
 cdef list _usages():
-    """Usage against each limit; 0 where another thread reads just now."""
-    cdef uint64_t used[6]
-    cdef uint32_t count = fa_guard_usages(used)
-    return [used[i] for i in range(count)]
+    """(usage, limit, 0: none at present) for each; both 0 where another thread reads just now."""
+    cdef uint64_t used[FA_LIMITS]
+    cdef uint64_t limits[FA_LIMITS]
+    cdef uint32_t count = fa_guard_usages(used, limits)
+    return [(used[i], limits[i]) for i in range(count)]
 
 
 def guard_trip():

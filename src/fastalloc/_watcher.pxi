@@ -37,3 +37,8 @@ def watcher_join(double seconds):
 def watcher_restart():
     """After a fork, begin to watch again. False: it is too early, ask again."""
     return fa_watcher_restart() != 0
+
+
+def watcher_restart_soon():
+    """In a forked child: begin to watch as soon as the fork is through."""
+    fa_watcher_restart_soon()

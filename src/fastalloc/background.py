@@ -152,6 +152,8 @@ def _after_fork_in_child() -> None:
     global _running
     _running = False
     _soon.clear()
+    if _core.has_recording():
+        _core.watcher_restart_soon()
     _restart_later()
 
 

@@ -102,12 +102,17 @@ def options(config: Config) -> dict[str, int]:
     }
 
 
-def limits_of(found: list[Limit]) -> list[tuple[int, int, bytes]]:
+def limits_of(found: list[Limit]) -> list[tuple[int, int, bytes, bytes]]:
     """The same of the limits."""
     from fastalloc.limits import KINDS
 
     return [
-        (limit.limit_bytes, KINDS.index(limit.kind), os.fsencode(limit.usage_path))
+        (
+            limit.limit_bytes,
+            KINDS.index(limit.kind),
+            os.fsencode(limit.usage_path),
+            os.fsencode(limit.path),
+        )
         for limit in found
     ]
 

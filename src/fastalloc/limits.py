@@ -12,21 +12,28 @@ _OOM_EVENTS = {1: "memory.oom_control", 2: "memory.events"}
 _USAGES = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
-KINDS = ("resident", "cgroup", "address_space", "data")  # as enum fa_limit_kind
-MOST = 6  # limits that are watched, FA_LIMITS
+_HIERARCHICAL = "hierarchical_memory_limit"
+
+KINDS = ("resident", "cgroup", "address_space", "data", "machine")  # as enum fa_limit_kind
+MOST = 12  # limits that are watched, FA_LIMITS
 
 
 class Limit:
-    """A limit on memory. limit_bytes. source: where it comes from, such as the file or "RLIMIT_AS". kind:
+    """A limit on memory, or a place where there may be one later. limit_bytes, 0: none at present. source: where it comes from, such as the file or "RLIMIT_AS". kind:
     what is compared with it, one of KINDS: "resident", what the process has in memory; "cgroup", the usage of
     that cgroup with all that are below it, less the page cache it can drop; "address_space", all that the process
-    has mapped; "data", its private writable mappings. usage_path: the file with the usage of a cgroup."""
+    has mapped; "data", its private writable mappings; "machine", what the whole machine uses and cannot drop.
+    usage_path: the file that tells it, of a cgroup and the machine. path: that with a cgroup's limit."""
 
     __slots__ = ("kind", "limit_bytes", "source", "usage_path")
 
     def __init__(self, limit_bytes: int, source: str, kind: str, usage_path: str = "") -> None:
         self.limit_bytes, self.source = limit_bytes, source
         self.kind, self.usage_path = kind, usage_path
+
+    @property
+    def path(self) -> str:
+        return self.source if self.kind == "cgroup" else ""
 
     def to_dict(self) -> dict[str, object]:
         """Fit for JSON."""
@@ -35,20 +42,45 @@ class Limit:
 
 def find(configured: int = 0, proc: str = "/proc/self") -> list[Limit]:
     """The smallest limits, smallest first: `configured`, those of each memory cgroup up to the root,
-    RLIMIT_AS, RLIMIT_DATA, MemTotal. About 0.3 ms. proc: where the kernel describes this process."""
+    RLIMIT_AS, RLIMIT_DATA, MemTotal; then the places of those that are not set. About 0.3 ms. proc: where the
+    kernel describes this process."""
     found = [Limit(configured, "memory_limit_bytes", "resident")] if configured else []
-    for folder, version in _cgroups(proc):
+    cgroups = _cgroups(proc)
+    for folder, version in cgroups:
         for name in _LIMITS[version]:
-            value = _read_number(f"{folder}/{name}")
-            if 0 < value < _NO_LIMIT:
-                usage = f"{folder}/{_USAGES[version]}"
-                found.append(Limit(value, f"{folder}/{name}", "cgroup", usage))
+            path = f"{folder}/{name}"
+            if os.path.exists(path):  # the root of v2 has none
+                value = _finite(_read_number(path))
+                found.append(Limit(value, path, "cgroup", f"{folder}/{_USAGES[version]}"))
+    found += _of_hidden_ancestors(cgroups)
     found += [Limit(value, name, kind) for value, name, kind in _resource_limits()]
     total = _mem_total()
     if total:
-        found.append(Limit(total, "MemTotal", "resident"))
+        found.append(Limit(total, "MemTotal", "machine", "/proc/meminfo"))
     found.sort(key=_limit_bytes)
     return found[:MOST]
+
+
+def _of_hidden_ancestors(cgroups: list[tuple[str, int]]) -> list[Limit]:
+    """In a cgroup namespace the cgroups above its root cannot be seen. v1 tells of the smallest limit among
+    them, and it is compared with the usage of the highest that can be seen."""
+    if not cgroups or cgroups[-1][1] != 1:
+        return []
+    folder = cgroups[-1][0]
+    own = _finite(_read_number(f"{folder}/{_LIMITS[1][0]}"))
+    try:
+        with open(f"{folder}/memory.stat", encoding="ascii") as file:
+            lines = dict(line.split() for line in file)
+        value = _finite(int(lines[_HIERARCHICAL]))
+    except (OSError, ValueError, KeyError):
+        return []
+    if not value or 0 < own <= value:
+        return []
+    return [Limit(value, f"{folder}/memory.stat", "cgroup", f"{folder}/{_USAGES[1]}")]
+
+
+def _finite(value: int) -> int:
+    return value if 0 < value < _NO_LIMIT else 0
 
 
 class OwnCgroup:
@@ -79,7 +111,7 @@ def own_cgroup(proc: str = "/proc/self") -> OwnCgroup:
 
 
 def _limit_bytes(limit: Limit) -> int:
-    return limit.limit_bytes
+    return limit.limit_bytes or _NO_LIMIT
 
 
 def _cgroups(proc: str) -> list[tuple[str, int]]:
@@ -144,8 +176,7 @@ def _resource_limits() -> list[tuple[int, str, str]]:
     found = []
     for name, kind in (("RLIMIT_AS", "address_space"), ("RLIMIT_DATA", "data")):
         soft, _ = resource.getrlimit(getattr(resource, name))
-        if soft != resource.RLIM_INFINITY and soft > 0:
-            found.append((soft, name, kind))
+        found.append((soft if soft != resource.RLIM_INFINITY else 0, name, kind))
     return found
 
 

@@ -120,6 +120,8 @@ def _start_core(resolved: config.Config) -> None:
         "cgroup": group.folder,
         "cgroup_id": group.id,
     }
+    of_cgroup = _limits and _limits[0].kind == "cgroup"
+    usage_path = _limits[0].usage_path if of_cgroup else group.usage_path
     caps = housekeeping.caps_of(resolved)
     background.prepare()
     place.start(
@@ -130,7 +132,7 @@ def _start_core(resolved: config.Config) -> None:
         interval_bytes=resolved.interval_bytes,
         max_frames=resolved.max_frames,
         scale=resolved.scale,
-        cgroup_usage_path=os.fsencode((_limits and _limits[0].usage_path) or group.usage_path),
+        cgroup_usage_path=os.fsencode(usage_path),
         limits=guard.limits_of(_limits),
         guard=guard.options(resolved),
         oom_events_path=os.fsencode(group.oom_events_path),

@@ -75,10 +75,11 @@ class Status:
         index = int(str(facts.get("limit_index", 0)))
         self.limit_source = limits[index].source if index < len(limits) else "none"
         usages = facts.get("usages")  # none without the core
-        self.limits = [
-            {**limit.to_dict(), "usage_bytes": usages[i] if isinstance(usages, list) else 0}
-            for i, limit in enumerate(limits)
-        ]
+        self.limits = []
+        for i, limit in enumerate(limits):
+            used, now = usages[i] if isinstance(usages, list) else (0, limit.limit_bytes)
+            if now:
+                self.limits.append({**limit.to_dict(), "limit_bytes": now, "usage_bytes": used})
         if self.active:
             self.level = "full" if self.recording else "memory"
         if self.guard == "tripped" and not self.active:

@@ -12,7 +12,7 @@ from tests.core.programs import Programs
 
 
 def of_cgroups(found: list[limits.Limit]) -> list[tuple[int, str]]:
-    return [(limit.limit_bytes, limit.source) for limit in found if limit.kind == "cgroup"]
+    return [(limit.limit_bytes, limit.source) for limit in found if limit.kind == "cgroup" and limit.limit_bytes]
 
 
 def describe(proc: Path, cgroup: str, mounts: list[str]) -> str:
@@ -79,7 +79,7 @@ def test_what_the_kernel_does_not_tell_is_no_limit(tmp_path: Path) -> None:
         except ValueError:
             pytest.fail("a line that cannot be read is passed over")
         assert of_cgroups(found) == []
-        assert found[-1].source == "MemTotal"
+        assert [limit.source for limit in found if limit.limit_bytes][-1] == "MemTotal"
 
 
 def test_usage_is_the_cgroups_less_its_inactive_file_pages(
@@ -136,3 +136,138 @@ def test_resource_limits_are_compared_with_what_they_limit(
     assert done.answer["kind"] == kind
     assert done.answer["grown"] >= 512 << 20
     assert done.answer["rss"] < 200 << 20
+
+
+FAKED = """
+        import os, time
+        import fastalloc
+        from fastalloc import limits
+        from tests.core.inside import answer
+        find = limits.find
+        limits.find = lambda configured=0: find(configured, {proc!r})
+        def write(name, text):
+            with open(os.path.join({group!r}, name), "r+") as file: file.write(f"{{text}}\\n".ljust(20))
+        def until(condition):
+            end = time.monotonic() + 10
+            while not condition() and time.monotonic() < end: time.sleep(0.02)
+        def limit_bytes():
+            return [l["limit_bytes"] for l in fastalloc.status().limits if l["kind"] == "cgroup"]
+        def changes():
+            events = fastalloc.snapshot().events
+            return [[int(e["a"]), int(e["b"]), e["span_name"]] for e in events if e["kind"] == "limit"]
+"""
+
+
+def cgroup_of(v2: tuple[str, Path], limit: str, usage: int) -> tuple[Path, str]:
+    """(folder, first lines of a program that takes it for its own)."""
+    proc, mount = v2
+    group = mount / "pod" / "app"
+    (group / "memory.max").write_text(f"{limit}\n".ljust(20))
+    (group / "memory.current").write_text(f"{usage}\n".ljust(20))
+    (group / "memory.stat").write_text("anon 1\ninactive_file 0\n")
+    return group, FAKED.format(proc=proc, group=str(group))
+
+
+@pytest.mark.parametrize("before", ["1000000000", "max"])
+def test_a_limit_that_is_lowered_or_set_while_the_program_runs_is_held(
+    programs: Programs, v2: tuple[str, Path], before: str
+) -> None:
+    group, begin = cgroup_of(v2, before, 400_000_000)
+    done = programs.run(
+        begin
+        + """
+        fastalloc.start()
+        write("memory.max", 440000000)
+        until(lambda: fastalloc.status().guard == "tripped")
+        status = fastalloc.status()
+        answer(guard=status.guard, limit=status.limit_bytes, source=status.limit_source, changes=changes())
+        """
+    )
+    source = str(group / "memory.max")
+    assert done.answer == {
+        "guard": "tripped",
+        "limit": 440_000_000,
+        "source": source,
+        "changes": [[0 if before == "max" else 1_000_000_000, 440_000_000, source]],
+    }
+
+
+@pytest.mark.parametrize("after", ["2000000000", "max"])
+def test_a_limit_that_was_raised_or_lifted_trips_nothing(
+    programs: Programs, v2: tuple[str, Path], after: str
+) -> None:
+    _, begin = cgroup_of(v2, "500000000", 300_000_000)
+    done = programs.run(
+        begin
+        + f"""
+        fastalloc.start()
+        write("memory.max", {after!r})
+        write("memory.current", 480000000)  # 96 % of what it was
+        until(changes)
+        time.sleep(1.2)  # the watcher looks once more
+        answer(trips=fastalloc.status().guard_trips, limits=limit_bytes(), changes=len(changes()))
+        """
+    )
+    expected = [] if after == "max" else [int(after)]
+    assert done.answer == {"trips": 0, "limits": expected, "changes": 1}
+
+
+def test_a_resource_limit_that_the_program_sets_itself_is_held(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import resource
+        import fastalloc
+        from tests.core.inside import answer
+        fastalloc.start()
+        mapped = int(open("/proc/self/statm").read().split()[0]) * 4096
+        resource.setrlimit(resource.RLIMIT_AS, (mapped + (300 << 20), -1))
+        kept = []
+        try:
+            while True: kept.append(b"x" * 65536)  # at full speed: no second passes
+        except MemoryError:
+            del kept
+        status = fastalloc.status()
+        answer(trips=status.guard_trips,
+               held=[l["source"] for l in status.limits if l["kind"] == "address_space"])
+        """
+    )
+    assert done.answer == {"trips": 1, "held": ["RLIMIT_AS"]}
+
+
+def test_v1_tells_of_a_limit_above_the_namespace(tmp_path: Path) -> None:
+    mount = tmp_path / "memory"
+    mount.mkdir()
+    (mount / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (mount / "memory.stat").write_text("cache 1\nhierarchical_memory_limit 700000\n")
+    line = f"31 23 0:27 / {mount} rw - cgroup cgroup rw,memory\n"
+    proc = describe(tmp_path / "proc", "5:memory:/\n", [line])
+    first = limits.find(proc=proc)[0]
+    assert (first.limit_bytes, first.source) == (700000, f"{mount}/memory.stat")
+    assert first.usage_path == f"{mount}/memory.usage_in_bytes"
+    (mount / "memory.limit_in_bytes").write_text("700000\n")  # its own, told twice
+    assert of_cgroups(limits.find(proc=proc)) == [(700000, f"{mount}/memory.limit_in_bytes")]
+
+
+@pytest.mark.parametrize(("share", "guard"), [(2, "tripped"), (4096, "armed")])
+def test_the_machines_memory_is_compared_with_what_all_use(
+    programs: Programs, tmp_path: Path, share: int, guard: str
+) -> None:
+    """By a process that holds its share of it: one that has next to nothing does not fill it."""
+    meminfo = tmp_path / "meminfo"
+    done = programs.run(
+        f"""
+        import time
+        import fastalloc
+        from fastalloc import counters, limits
+        from tests.core.inside import answer
+        total = {share} * counters._rss_bytes()
+        meminfo = {str(meminfo)!r}
+        with open(meminfo, "w") as file:
+            file.write(f"MemTotal: {{total // 1024}} kB\\nMemFree: 1 kB\\nMemAvailable: {{total // 20480}} kB\\n")
+        limits.find = lambda configured=0: [limits.Limit(total, "MemTotal", "machine", meminfo)]
+        fastalloc.start()
+        time.sleep(1.2)  # the watcher looks once a second
+        answer(guard=fastalloc.status().guard, source=fastalloc.status().limit_source)
+        """
+    )
+    assert done.answer == {"guard": guard, "source": "MemTotal"}

@@ -114,6 +114,11 @@ void hooks_order_stores(void)
 
 static int (*pending)(void *);
 
+uintptr_t hooks_frame(void)
+{
+    return 0;
+}
+
 int hooks_call_after_fork(int (*function)(void *))
 {
     __atomic_store_n(&pending, function, __ATOMIC_SEQ_CST);

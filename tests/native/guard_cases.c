@@ -50,7 +50,7 @@ static void begin(uint32_t rearm_percent)
     snprintf(usage_path, sizeof usage_path, "%s/memory.current", test_directory);
     use(100000000);
     write_file("memory.stat", 1000000, "anon 5\ninactive_file ");
-    struct fa_limit limit = {LIMIT, FA_LIMIT_CGROUP, usage_path};
+    struct fa_limit limit = {.bytes = LIMIT, .kind = FA_LIMIT_CGROUP, .usage_path = usage_path};
     struct fa_config config = {
         .directory = test_directory, .options = "{}", .mode = FA_MODE_LIGHT, .interval_bytes = 512 << 10,
         .max_frames = 64, .scale = 1, .python_version = 0x030b07f0, .limits = &limit, .limit_count = 1,

@@ -29,14 +29,14 @@ def happened(snapshot: Snapshot) -> list[Happened]:
         stack = snapshot.stack_of_node(int(event["node"])) if event["node"] else []
         where = f"{stack[0].function} ({stack[0].file}:{stack[0].line})" if stack else ""
         kind = str(event["kind"])
-        is_layer = kind == "breaker"  # which says in `span_name` whom it is about
+        is_other = kind in ("breaker", "limit")  # which say in `span_name` what they are about
         found.append(
             Happened(
                 int(event["time_ns"]) / 1e9,
                 kind,
                 _text(snapshot, kind, event),
                 where,
-                "" if is_layer else str(event["span_name"]),
+                "" if is_other else str(event["span_name"]),
             )
         )
     return found
@@ -60,6 +60,9 @@ def _text(snapshot: Snapshot, kind: str, event: Any) -> str:
         return {1: "a dump was begun", 2: f"a dump was written in {b} ms"}.get(a, "a dump failed")
     if kind == "native":
         return _of_native(a, b)
+    if kind == "limit":
+        old, new = (f"{bytes} bytes" if bytes else "none" for bytes in (a, b))
+        return f"the memory limit of {event['span_name']} was {old}, and is {new}"
     if kind == "start":
         return f"recording began in mode {_name(Mode, a)}"
     if kind == "stop":

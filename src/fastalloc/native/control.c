@@ -64,10 +64,6 @@ void fa_note_breaker(const char *layer, size_t layer_bytes, int is_open)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return;
     fa_lock();
-    uint32_t name = string_intern(layer, layer_bytes);
-    event_write(FA_EVENT_BREAKER, (uint64_t)is_open, 0, 0);
-    struct fa_event *event = RING_SLOT(fa.events, FA_EVENTS, REGION(FA_EVENTS).used - 1);
-    event->span = name;
-    event->span_id = 0;
+    event_write_about(FA_EVENT_BREAKER, (uint64_t)is_open, 0, layer, layer_bytes);
     fa_unlock();
 }

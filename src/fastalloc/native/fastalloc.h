@@ -19,18 +19,20 @@ typedef enum {
     FA_ERROR_ARGUMENT
 } fa_status;
 
-#define FA_LIMITS 6
+#define FA_LIMITS 12
 
 struct fa_limit {
-    uint64_t bytes;         /* not 0 */
+    uint64_t bytes;         /* 0: none at present */
     uint32_t kind;          /* enum fa_limit_kind: what is compared with it */
-    const char *usage_path; /* of a cgroup's limit: the file with its usage */
+    const char *usage_path; /* of a cgroup's limit and the machine's: the file with the usage */
+    const char *path;       /* of a cgroup's: the file with the limit, which may change; else NULL */
 };
 enum fa_limit_kind {
     FA_LIMIT_RESIDENT,      /* VmRSS */
     FA_LIMIT_CGROUP,        /* the cgroup's usage less its inactive file pages */
     FA_LIMIT_ADDRESS_SPACE, /* VmSize: RLIMIT_AS */
-    FA_LIMIT_DATA           /* VmData: RLIMIT_DATA */
+    FA_LIMIT_DATA,          /* VmData: RLIMIT_DATA */
+    FA_LIMIT_MACHINE        /* MemTotal less MemAvailable, while no smaller limit stands */
 };
 
 struct fa_config {
@@ -41,7 +43,7 @@ struct fa_config {
     uint32_t max_frames;   /* 1 to FA_MAX_FRAMES */
     uint32_t scale;        /* 1..64: capacity of the tables */
     const char *cgroup_usage_path; /* "" or NULL: none */
-    const struct fa_limit *limits; /* the smallest first */
+    const struct fa_limit *limits; /* all that there may be, also those that are not set */
     uint32_t limit_count;          /* up to FA_LIMITS */
     uint32_t summary_percent;      /* of a limit: 0 never, else 1 to 100; so are the next four */
     uint32_t guard_percent;
@@ -116,16 +118,20 @@ void fa_work_due(uint64_t delay_ns); /* any; the earliest counts */
 /* Joins the watcher before a fork or at exit: waits for its work to end, at most so long. WITHOUT the GIL.
  * 1: it is gone; then it starts again by itself after the next fork, or by fa_watcher_restart. */
 int fa_watcher_join(uint64_t wait_ns);
-/* GIL: in a child that has lived for 50 ms, and in a parent after a fork. 0: not yet, ask again. */
+/* GIL: after a fork. 0: not yet, ask again. */
 int fa_watcher_restart(void);
+/* GIL: from Python's at-fork functions in a child: as soon as they are through. Not from pthread_atfork: the lock
+ * of the pending calls may have been held at the fork by a thread that is not there. */
+void fa_watcher_restart_soon(void);
 
 /* --- the guard (guard.h); GIL -------------------------------------------------------------- */
 void fa_guard_stop_tracking(void); /* after a trip: no samples and no object hooks until it is armed again */
 void fa_guard_rearm(void);         /* and tracking goes on as before */
 int fa_guard_has_stopped(void);
 uint32_t fa_guard_mode(void); /* the header's; while the guard has stopped tracking, the one to go back to */
-/* The usage that counts for each limit of the configuration, FA_LIMITS at most; how many. About 5 us. */
-uint32_t fa_guard_usages(uint64_t *used);
+/* Of each limit of the configuration, FA_LIMITS at most, the usage that counts for it and what it is now (0: none);
+ * how many. All zero while another thread reads. About 5 us. */
+uint32_t fa_guard_usages(uint64_t *used, uint64_t *limits);
 /* The frame of the program that tripped it, as "function (file:line)"; bytes, 0: not known. */
 size_t fa_guard_frame(char *to, size_t capacity);
 

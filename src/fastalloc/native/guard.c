@@ -2,6 +2,7 @@
 #include "guard.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <sys/sysinfo.h>
 
 #include "climb.h"
@@ -14,6 +15,7 @@
 #include "watcher.h"
 
 #define MIB ((uint64_t)1 << 20)
+#define STEP_MOST (32 * MIB) /* a limit that was lowered is noticed within so many bytes */
 #define BACK_PERCENT 5u /* below summary_percent, before a second warning may come */
 #define WITNESS_NS 100000000ull /* later on, who allocates has nothing to do with it */
 #define SOONEST_NS 10000000ull
@@ -28,10 +30,12 @@ static uint64_t cooldown_ns;
 static uint64_t largest; /* what no allocation gets: it fails, and is none */
 static uint64_t pending; /* bytes that all threads have allocated since the last reading */
 static uint64_t step;    /* so many may be, before the next one */
+static uint64_t told[FA_LIMITS]; /* the limits as they are known from the events */
 
 static int witness_wanted; /* the watcher found the line crossed: who allocates next says where */
 
-static int stopped; /* tracking is; changed with the GIL */
+static int stopped;  /* sampling is, at the trip, by whoever finds it */
+static int unhooked; /* and the object hooks are gone; changed with the GIL */
 static uint32_t mode_before;
 static uint64_t interval_before;
 
@@ -55,9 +59,9 @@ static int move(uint32_t from, uint32_t to)
     return __atomic_compare_exchange_n(&fa.header->guard_state, &from, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-static uint64_t line(const struct fa_limit *limit, uint32_t percent)
+static uint64_t line(uint64_t limit, uint32_t percent)
 {
-    return limit->bytes / 100 * percent;
+    return limit / 100 * percent;
 }
 
 void guard_begin(const struct fa_config *config)
@@ -70,9 +74,11 @@ void guard_begin(const struct fa_config *config)
     rearm_percent = config->guard_rearm_percent;
     cooldown_ns = config->guard_cooldown_ns;
     set_stopped(0);
+    unhooked = 0;
     witness_wanted = 0;
     pending = 0;
     step = MIB;
+    for (unsigned i = 0; i < config->limit_count && i < FA_LIMITS; i++) told[i] = config->limits[i].bytes;
     fa.header->guard_percent = guard_percent;
     fa.header->summary_percent = summary_percent;
     int on = usage_limit_count() && (guard_percent || summary_percent);
@@ -94,7 +100,7 @@ void guard_child(void)
 /* --- what a reading says --------------------------------------------------------------------- */
 
 struct reading {
-    uint64_t used[FA_LIMITS];
+    struct usage now;
     int warned, tripped; /* indices of the limits, -1: none */
     int is_low;          /* all are below guard_rearm_percent */
     int is_calm;         /* all are well below summary_percent */
@@ -103,53 +109,76 @@ struct reading {
 
 /* 1 if usage is past this line, or the coming allocation would take it there. One that the limit itself
  * would refuse takes it nowhere: it fails, which is another event. */
-static int reaches(const struct fa_limit *limit, uint64_t used, uint64_t about_to, uint64_t at)
+static int reaches(const struct reading *reading, unsigned i, uint64_t about_to)
 {
+    uint64_t used = reading->now.used[i], limit = reading->now.limit[i], at = line(limit, guard_percent);
     if (used >= at) return 1;
-    int refuses = limit->kind == FA_LIMIT_ADDRESS_SPACE || limit->kind == FA_LIMIT_DATA;
-    if (about_to >= largest || (refuses && used + about_to > limit->bytes)) return 0;
+    enum fa_limit_kind kind = usage_limit_kind(i);
+    int refuses = kind == FA_LIMIT_ADDRESS_SPACE || kind == FA_LIMIT_DATA;
+    if (about_to >= largest || (refuses && used + about_to > limit)) return 0;
     return used + about_to >= at;
 }
 
-static int read_usage(struct reading *reading, uint64_t about_to)
+static int weigh(struct reading *reading, uint64_t about_to, int afresh)
 {
-    if (!usage_read(reading->used)) return 0;
+    if (!usage_read(&reading->now, afresh)) return 0;
     __atomic_store_n(&pending, 0, __ATOMIC_RELAXED);
     reading->warned = reading->tripped = -1;
     reading->is_low = reading->is_calm = 1;
     reading->left = UINT64_MAX;
     uint32_t next = state_now() == FA_GUARD_ARMED && summary_percent ? summary_percent : guard_percent;
-    uint64_t highest = 0;
+    uint64_t highest = 0, smallest = UINT64_MAX;
     for (unsigned i = 0; i < usage_limit_count(); i++) {
-        const struct fa_limit *limit = usage_limit(i);
-        uint64_t used = reading->used[i], at = line(limit, next);
+        uint64_t used = reading->now.used[i], limit = reading->now.limit[i], at = line(limit, next);
+        if (!limit) continue;
         if (summary_percent && used >= line(limit, summary_percent) && reading->warned < 0) reading->warned = (int)i;
-        if (guard_percent && reaches(limit, used, about_to, line(limit, guard_percent)) && reading->tripped < 0)
+        if (guard_percent && reaches(reading, i, about_to) && reading->tripped < 0)
             reading->tripped = (int)i;
         if (used >= line(limit, rearm_percent)) reading->is_low = 0;
         if (used + line(limit, BACK_PERCENT) >= line(limit, summary_percent)) reading->is_calm = 0;
         uint64_t left = used < at ? at - used : 0;
         if (next && left < reading->left) reading->left = left;
         /* The limit that is named: the one that is fullest, but the smallest while none is half full. */
-        uint64_t percent = used / (limit->bytes / 100 + 1);
-        if (i == 0 || (percent >= 50 && percent > highest)) {
-            __atomic_store_n(&fa.header->limit_bytes, limit->bytes, __ATOMIC_RELAXED);
+        uint64_t percent = used / (limit / 100 + 1);
+        if (percent >= 50 ? percent > highest : !highest && limit < smallest) {
+            __atomic_store_n(&fa.header->limit_bytes, limit, __ATOMIC_RELAXED);
             __atomic_store_n(&fa.header->limit_usage_bytes, used, __ATOMIC_RELAXED);
             __atomic_store_n(&fa.header->limit_index, i, __ATOMIC_RELAXED);
-            highest = percent;
+            highest = percent >= 50 ? percent : 0;
+            smallest = limit;
         }
     }
-    __atomic_store_n(&step, reading->left / 2 > MIB ? reading->left / 2 : MIB, __ATOMIC_RELAXED);
+    uint64_t half = reading->left / 2;
+    __atomic_store_n(&step, half < MIB ? MIB : half < STEP_MOST ? half : STEP_MOST, __ATOMIC_RELAXED);
     return 1;
+}
+
+/* 0: another thread reads. No line is crossed by a limit that is not in force any more. */
+static int read_usage(struct reading *reading, uint64_t about_to)
+{
+    if (!weigh(reading, about_to, 0)) return 0;
+    return reading->tripped < 0 || state_now() == FA_GUARD_TRIPPED || weigh(reading, about_to, 1);
+}
+
+static void tell_changes(const struct reading *reading)
+{
+    for (unsigned i = 0; i < usage_limit_count(); i++) {
+        uint64_t old = __atomic_load_n(&told[i], __ATOMIC_RELAXED), now = reading->now.limit[i];
+        if (old == now || usage_limit_kind(i) == FA_LIMIT_MACHINE) continue;
+        if (!__atomic_compare_exchange_n(&told[i], &old, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+        const char *source = usage_limit_source(i);
+        fa_lock();
+        event_write_about(FA_EVENT_LIMIT, old, now, source, strlen(source));
+        fa_unlock();
+    }
 }
 
 static void stamp_trip(const struct reading *reading, uint64_t about_to)
 {
-    const struct fa_limit *limit = usage_limit((unsigned)reading->tripped);
     struct fa_header *header = fa.header;
-    uint64_t used = reading->used[reading->tripped];
+    uint64_t used = reading->now.used[reading->tripped], limit = reading->now.limit[reading->tripped];
     fa_lock();
-    header->limit_bytes = limit->bytes;
+    header->limit_bytes = limit;
     header->limit_index = (uint32_t)reading->tripped;
     header->limit_usage_bytes = header->guard_usage_bytes = used;
     header->guard_size = used >= line(limit, guard_percent) ? 0 : about_to;
@@ -157,6 +186,22 @@ static void stamp_trip(const struct reading *reading, uint64_t about_to)
     header->guard_ns = header->updated_ns = fa_now_ns();
     fa_unlock();
     sample_event(FA_EVENT_GUARD, FA_GUARD_TRIPPED, used);
+}
+
+/* Other threads follow within FA_DRAW_CAP bytes. The hooks stay until Python's lock is held. */
+static void stop_sampling(void)
+{
+    fa_lock();
+    if (!is_stopped()) {
+        mode_before = fa.header->mode;
+        interval_before = fa.header->interval_bytes;
+        set_stopped(1);
+    }
+    climb_pause(1);
+    __atomic_store_n(&fa.interval, (uint64_t)FA_PARKED, __ATOMIC_RELAXED);
+    if (fa_tls.slot != &fa_nobody) sampler_redraw(fa_tls.slot, fa.interval);
+    fa.header->off = FA_OFF_GUARD;
+    fa_unlock();
 }
 
 /* Stamps what has come to pass. The reasons that Python has to act. */
@@ -167,11 +212,12 @@ static uint32_t act(const struct reading *reading, uint64_t about_to, int by_wat
         if (!move(state, FA_GUARD_TRIPPED)) return 0; /* another thread does */
         if (!by_watcher) __atomic_store_n(&guard_looks, 0, __ATOMIC_RELAXED);
         stamp_trip(reading, about_to);
+        stop_sampling();
         if (by_watcher) __atomic_store_n(&witness_wanted, 1, __ATOMIC_RELAXED);
         return FA_REASON_TRIPPED;
     }
     if (reading->warned >= 0 && state == FA_GUARD_ARMED && move(FA_GUARD_ARMED, FA_GUARD_WARNED)) {
-        sample_event(FA_EVENT_GUARD, FA_GUARD_WARNED, reading->used[reading->warned]);
+        sample_event(FA_EVENT_GUARD, FA_GUARD_WARNED, reading->now.used[reading->warned]);
         return FA_REASON_WARNED;
     }
     if (state == FA_GUARD_WARNED && reading->is_calm) move(FA_GUARD_WARNED, FA_GUARD_ARMED);
@@ -185,6 +231,7 @@ static void look(uint64_t about_to)
     struct reading reading;
     if (fa_tls.busy || fa_barred() || !fa_is_active() || !read_usage(&reading, about_to)) return;
     fa_tls.busy = 1;
+    tell_changes(&reading);
     uint32_t reasons = act(&reading, about_to, 0);
     fa_tls.busy = 0;
     if (reasons) watcher_raise(reasons);
@@ -229,6 +276,7 @@ uint64_t guard_poll(uint32_t *reasons)
     uint32_t state = state_now();
     if (state == FA_GUARD_OFF || !fa_is_active()) return LATEST_NS;
     if (!read_usage(&reading, 0)) return SOONEST_NS;
+    tell_changes(&reading);
     if (is_stopped() && state == FA_GUARD_ARMED) *reasons |= FA_REASON_REARM; /* a child of a process at the line */
     if (state != FA_GUARD_TRIPPED) {
         *reasons |= act(&reading, 0, 1);
@@ -243,16 +291,13 @@ uint64_t guard_poll(uint32_t *reasons)
 
 void fa_guard_stop_tracking(void)
 {
-    if (!fa.header || is_stopped() || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
-    set_stopped(1);
-    mode_before = fa.header->mode;
-    interval_before = fa.header->interval_bytes;
-    climb_pause(1);
+    if (!fa.header || unhooked || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
+    stop_sampling();
+    unhooked = 1;
     /* In the filter design frees are seen by the object hooks alone: there they stay. */
-    if (hooks_design() == FA_FREE_DIVERT) mode_switch(FA_MODE_STANDBY, interval_before);
-    __atomic_store_n(&fa.interval, (uint64_t)FA_PARKED, __ATOMIC_RELAXED); /* no sample any more */
-    if (fa_tls.slot != &fa_nobody) sampler_redraw(fa_tls.slot, fa.interval);
-    fa.header->off = FA_OFF_GUARD;
+    if (hooks_design() != FA_FREE_DIVERT) return;
+    mode_switch(FA_MODE_STANDBY, interval_before);
+    stop_sampling(); /* the switch has set the interval */
 }
 
 void fa_guard_rearm(void)
@@ -260,6 +305,7 @@ void fa_guard_rearm(void)
     if (!fa.header || fa.header->state != FA_STATE_RUNNING) return;
     if (is_stopped()) {
         set_stopped(0);
+        unhooked = 0;
         if (fa.header->off == FA_OFF_GUARD) fa.header->off = FA_OFF_NOT;
         climb_pause(0);
         if (fa_is_active()) mode_switch(mode_before, interval_before);
@@ -276,6 +322,7 @@ void fa_guard_rearm(void)
 void guard_forget_stop(void)
 {
     set_stopped(0);
+    unhooked = 0;
     climb_pause(0);
     if (fa.header->off == FA_OFF_GUARD) fa.header->off = FA_OFF_NOT;
 }
@@ -290,10 +337,14 @@ uint32_t fa_guard_mode(void)
     return is_stopped() ? mode_before : fa.header->mode;
 }
 
-uint32_t fa_guard_usages(uint64_t *used)
+uint32_t fa_guard_usages(uint64_t *used, uint64_t *limits)
 {
-    if (!usage_read(used))
-        for (unsigned i = 0; i < FA_LIMITS; i++) used[i] = 0;
+    struct usage now = {0};
+    usage_read(&now, 0);
+    for (unsigned i = 0; i < usage_limit_count(); i++) {
+        used[i] = now.used[i];
+        limits[i] = now.limit[i];
+    }
     return usage_limit_count();
 }
 

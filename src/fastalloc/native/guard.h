@@ -13,7 +13,8 @@
  *  - the watcher, for memory that is touched later, file mappings, other processes of the cgroup.
  *
  * Who finds the line crossed stamps it into the recording, with the stack that allocates: nothing is left
- * to be flushed. All else (dump, callbacks, log line, tracking off) is Python's, in the watcher's thread.
+ * to be flushed, and stops the sampling. All else (dump, callbacks, log line, hooks off) is Python's, in the
+ * watcher's thread.
  *
  * While TRIPPED tracking is stopped: no object hooks, no samples. RAW and arena hooks stay, which cost
  * nothing: they see samples freed, so that the live heap stays true, and allocations that fail.

@@ -221,6 +221,12 @@ void hooks_call_soon(int (*function)(void *))
     (void)Py_AddPendingCall(function, NULL); /* -1: too many wait; the next look asks again */
 }
 
+uintptr_t hooks_frame(void)
+{
+    PyThreadState *state = own_thread_state();
+    return state ? (uintptr_t)newest_frame(state) : 0;
+}
+
 int hooks_call_after_fork(int (*function)(void *))
 {
     return Py_AddPendingCall(function, NULL);

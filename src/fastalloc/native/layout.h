@@ -401,7 +401,8 @@ enum fa_event_kind {
     FA_EVENT_DUMP,      /* a: 1 begun, 2 complete, 3 failed; b: milliseconds */
     FA_EVENT_OVERHEAD,  /* a: own CPU time in millionths of the process's, b: interval from now on, 0: off */
     FA_EVENT_NATIVE,    /* a: enum fa_native_event; b: slots that hold a hook now */
-    FA_EVENT_BREAKER    /* a: 1 a layer was switched off, 0: is on again; `span` names the layer */
+    FA_EVENT_BREAKER,   /* a: 1 a layer was switched off, 0: is on again; `span` names the layer */
+    FA_EVENT_LIMIT      /* a: old memory limit, b: new, 0: none; `span` names its source */
 };
 
 enum fa_native_event {
@@ -417,7 +418,7 @@ struct fa_event {
     uint64_t b;
     uint32_t kind; /* enum fa_event_kind */
     uint32_t node; /* stack, 0: none */
-    uint32_t span; /* string id: the span's name (BREAKER: the layer's), 0: none */
+    uint32_t span; /* string id: the span's name (BREAKER: the layer's, LIMIT: its source), 0: none */
     uint32_t tid;
     uint64_t span_id;
     uint64_t rss_bytes;

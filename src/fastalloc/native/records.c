@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "sampler.h"
+#include "strings.h"
 #include "usage.h"
 
 void record_write(struct fa_record *record)
@@ -59,6 +60,15 @@ void event_write_failure(uint64_t size, int domain, uint32_t node)
         return;
     }
     event_write(FA_EVENT_FAILED_ALLOCATION, size, b, node);
+}
+
+void event_write_about(enum fa_event_kind kind, uint64_t a, uint64_t b, const char *name, size_t name_bytes)
+{
+    uint32_t span = string_intern(name, name_bytes);
+    event_write(kind, a, b, 0);
+    struct fa_event *event = RING_SLOT(fa.events, FA_EVENTS, REGION(FA_EVENTS).used - 1);
+    event->span = span;
+    event->span_id = 0;
 }
 
 /* --- the timeline ------------------------------------------------------------------------- */

@@ -23,9 +23,17 @@ static inline uint64_t usage_of_cgroup(void)
     return __atomic_load_n(&fa.header->cgroup_bytes, __ATOMIC_RELAXED);
 }
 
-/* Usage against each of the limits, in their order. 0: another thread reads just now. 2 us, and 8 us for each
- * cgroup that is more than half full: then the page cache it can drop (inactive file pages) is taken off. */
-int usage_read(uint64_t used[FA_LIMITS]);
+/* One reading. In the order of the limits. */
+struct usage {
+    uint64_t used[FA_LIMITS];
+    uint64_t limit[FA_LIMITS]; /* as it is now; 0: none */
+};
+
+/* 0: another thread reads just now. 2 us, and 8 us for each cgroup that is more than half full: then the page
+ * cache it can drop (inactive file pages) is taken off. The limits are read anew with it: those of the process
+ * each time, the files when that was USAGE_LIMITS_NS ago (1 us each), or at once: `afresh`. */
+#define USAGE_LIMITS_NS 100000000ull
+int usage_read(struct usage *now, int afresh);
 
 /* Of the limit that is nearest: in percent, 0 when there is none (or another thread reads just now), and what
  * is left of it, -1 likewise. */
@@ -33,7 +41,8 @@ unsigned usage_percent(void);
 int64_t usage_headroom(void);
 
 unsigned usage_limit_count(void);
-const struct fa_limit *usage_limit(unsigned index); /* without the path */
+enum fa_limit_kind usage_limit_kind(unsigned index);
+const char *usage_limit_source(unsigned index); /* as limits.py names it */
 
 /* Opens the files to read usage from. Path: the cgroup whose usage is noted; "" or NULL for none. */
 void usage_open(const char *cgroup_usage_path, const struct fa_limit *limits, unsigned count);

@@ -21,8 +21,9 @@ enum stage { ABSENT, IDLE, BUSY, LEAVING };
 #define STACK_BYTES ((size_t)1 << 20) /* address space; a Python job goes that deep, an idle thread touches 8 KiB */
 #define JOIN_NS 200000000ull          /* an idle watcher is gone in far less: system calls only */
 /* CPython counts the threads after the parent's at-fork functions, which may run Python; so none of ours
- * comes back before they are through. */
+ * comes back before they are through: when the frame that forks runs on, or, where that does not tell, so much later. */
 #define AFTER_FORK_NS 500000ull
+#define ASK_NS 5000000ull /* so long a child asks; later its first span brings the watcher */
 #define AGAIN_NS 1000000000ull /* after the system refused a thread: it does so for a while */
 
 static uint64_t state; /* generation << 8 | stage; all changes are compare-and-exchange, or under `door` */
@@ -30,6 +31,9 @@ static uint32_t bell;  /* futex: rung, that is changed, when there is something 
 static uint32_t raised;
 static uint64_t due_ns = NEVER; /* Python's next work, by clock_ns() */
 static uint64_t forked_ns, refused_ns; /* 0: never */
+static uintptr_t forked_frame;
+static pthread_t forked_by;
+static int in_child;
 static int wanted, forking;
 static int asked; /* a pending call that restarts is on its way */
 static fa_work work;
@@ -191,10 +195,16 @@ static int was_refused(void)
     return at && clock_ns() - at < AGAIN_NS;
 }
 
+/* The frame that called fork runs Python again, or something else does, later on. */
+static int fork_is_through(void)
+{
+    if (forked_frame && pthread_equal(forked_by, pthread_self()) && hooks_frame() == forked_frame) return 1;
+    return clock_ns() - __atomic_load_n(&forked_ns, __ATOMIC_RELAXED) >= AFTER_FORK_NS;
+}
+
 void watcher_restart(void)
 {
-    if (!watcher_missing() || !recording_settled() || was_refused()) return;
-    if (clock_ns() - __atomic_load_n(&forked_ns, __ATOMIC_RELAXED) < AFTER_FORK_NS) return;
+    if (!watcher_missing() || was_refused() || !fork_is_through()) return;
     pthread_mutex_lock(&door);
     if (watcher_missing() && !forking) create_locked();
     pthread_mutex_unlock(&door);
@@ -223,7 +233,8 @@ static int restart_soon(void *unused)
     (void)unused;
     __atomic_store_n(&asked, 0, __ATOMIC_RELAXED);
     watcher_restart();
-    if (watcher_missing() && recording_settled() && !was_refused()) ask_to_restart(); /* still inside the fork */
+    int asks = !in_child || clock_ns() - forked_ns < ASK_NS;
+    if (watcher_missing() && asks && !was_refused()) ask_to_restart(); /* still inside the fork */
     return 0;
 }
 
@@ -231,6 +242,8 @@ void watcher_before_fork(void)
 {
     pthread_mutex_lock(&door);
     forking++;
+    forked_frame = hooks_frame();
+    forked_by = pthread_self();
     end_locked();
     pthread_mutex_unlock(&door);
 }
@@ -250,6 +263,7 @@ void watcher_after_fork_in_child(void)
     forking = 0;
     asked = is_watcher = 0;
     forked_ns = clock_ns();
+    in_child = 1;
     raised = 0; /* the parent's */
     refused_ns = 0;
     state = ((state >> 8) + 1) << 8 | ABSENT;
@@ -288,4 +302,9 @@ int fa_watcher_restart(void)
     recording_settle(FA_SETTLE_NS);
     watcher_restart();
     return !watcher_missing();
+}
+
+void fa_watcher_restart_soon(void)
+{
+    if (watcher_missing()) ask_to_restart();
 }

@@ -14,7 +14,8 @@
  * (`generation` has moved on) and ends by itself when its work does.
  *
  * A fork finds no thread of ours: it is joined before, so that the parent is not told that it forked with
- * threads, and starts again soon after, in a child when the child turns out to live.
+ * threads, and starts again when the frame that forked runs on, before it can wait in C. In a child too: it is
+ * the clock by which a child that only sleeps gets its recording (recording_settle).
  */
 #ifndef FA_WATCHER_H
 #define FA_WATCHER_H

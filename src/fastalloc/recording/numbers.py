@@ -158,6 +158,7 @@ class EventKind(IntEnum):
     OVERHEAD = 13
     NATIVE = 14
     BREAKER = 15
+    LIMIT = 16
 
 
 class NativeEvent(IntEnum):
