@@ -204,6 +204,12 @@ static void identify(struct fa_header *header)
     header->pid_namespace = stat("/proc/self/ns/pid", &namespace) == 0 ? namespace.st_ino : 0;
 }
 
+/* Or the first touch of a page reads megabytes around it, which count for the cgroup. */
+static void read_no_further(void *mapped, uint64_t bytes)
+{
+    madvise(mapped, bytes, MADV_RANDOM);
+}
+
 fa_status recording_create(const struct fa_config *config)
 {
     if (strlen(config->directory) >= sizeof fa.directory) {
@@ -237,6 +243,7 @@ fa_status recording_create(const struct fa_config *config)
         errno = error;
         return recording_fail("mapping the recording");
     }
+    if (!config->in_memory) read_no_further(memory, first.file_bytes);
     if (memory != fa.header) fa.mapped_bytes = first.file_bytes;
     if (config->in_memory) fa.path[0] = 0;
 
@@ -388,11 +395,13 @@ static int move_to_file(void)
     if (!failed) {
         /* What other threads count into their slots between the copy and the switch is lost;
          * all else waits for the lock. */
+        read_no_further(file, bytes);
         recording_copy_used(file, fa.header);
         munmap(file, bytes);
         if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
             fa.active = 0;
         memory_file_hide();
+        read_no_further(fa.header, bytes);
         lost_file_watch();
     } else {
         if (fd >= 0) unlink(fa.path);

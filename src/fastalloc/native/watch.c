@@ -54,7 +54,8 @@ static void tick(void)
 uint64_t watch(uint32_t *reasons)
 {
     if (!fa.header || __atomic_load_n(&fa.header->state, __ATOMIC_RELAXED) != FA_STATE_RUNNING) return SECOND;
-    recording_settle(FA_SETTLE_NS); /* a child that has lived, though it may do nothing */
+    recording_settle(FA_SETTLE_NS);
+    if (!recording_settled()) return FA_SETTLE_NS; /* a child that may be about to run another program */
     uint32_t control = __atomic_load_n(&fa.header->control, __ATOMIC_RELAXED);
     uint32_t requests = __atomic_load_n(&fa.header->dump_requests, __ATOMIC_RELAXED);
     uint32_t looks = __atomic_load_n(&fa.header->resident_requests, __ATOMIC_RELAXED);
@@ -69,6 +70,5 @@ uint64_t watch(uint32_t *reasons)
     tick();
     climb_look();
     dump_signal_keep();
-    if (!recording_settled() && next > FA_SETTLE_NS) return FA_SETTLE_NS;
     return next < SECOND ? next : SECOND;
 }
