@@ -4,8 +4,9 @@ Each scenario runs in a process of its own, with a limit some 250 MiB above what
 to twice that. Told is how far usage was beyond 90 % of the limit (negative: before it) when
 
     stamp    the guard's event was in the recording, with the stack
-    stop     the guard had written its dump, and tracking was off
-    poller   a Python thread that reads statm every 10 ms had noticed
+    stop     no sample was taken any more: the stamp, and the bytes of all samples that are younger
+    dump     the dump was complete, and the callbacks ran
+    poller   a Python thread that reads statm every 10 ms had noticed, and set a flag that stops it
 
 Bytes, not times: they depend little on what else the machine does. Still, the median of some runs is told, and the worst.
 """
@@ -50,7 +51,7 @@ line = limit // 100 * 90
 if sys.argv[1] == "guard":
     import fastalloc
     from fastalloc import dumps, guard
-    guard.on_trip(lambda trip: seen.update(stop=rss(), stamp=trip.usage_bytes, size=trip.size))
+    guard.on_trip(lambda trip: seen.update(dump=rss(), stamp=trip.usage_bytes))
     fastalloc.start(memory_limit_bytes=limit, guard_rearm_percent=0)
     time.sleep(dumps.PREPARE_SECONDS + 0.5)
 else:
@@ -63,7 +64,11 @@ else:
 exec(sys.argv[2])
 end = time.monotonic() + 3
 while not seen and time.monotonic() < end: time.sleep(0.01)
-print(json.dumps({name: value - line for name, value in seen.items() if name != "size"}))
+if "stamp" in seen:
+    snapshot = fastalloc.snapshot()
+    younger = snapshot.live[snapshot.live["time_ns"] > snapshot.header["guard_ns"]]
+    seen["stop"] = seen["stamp"] + int(younger["weight"].sum())
+print(json.dumps({name: int(value - line) for name, value in seen.items()}))
 """
 
 
@@ -106,7 +111,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-NOTICED = ("stamp", "stop", "poller")
+NOTICED = ("stamp", "stop", "dump", "poller")
 
 
 def _cell(values: list[int]) -> str:

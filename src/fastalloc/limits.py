@@ -64,9 +64,10 @@ def find(configured: int = 0, proc: str = "/proc/self") -> list[Limit]:
 def _of_hidden_ancestors(cgroups: list[tuple[str, int]]) -> list[Limit]:
     """In a cgroup namespace the cgroups above its root cannot be seen. v1 tells of the smallest limit among
     them, and it is compared with the usage of the highest that can be seen."""
-    if not cgroups or cgroups[-1][1] != 1:
+    folders = [folder for folder, version in cgroups if version == 1]
+    if not folders:
         return []
-    folder = cgroups[-1][0]
+    folder = folders[-1]
     own = _finite(_read_number(f"{folder}/{_LIMITS[1][0]}"))
     try:
         with open(f"{folder}/memory.stat", encoding="ascii") as file:
