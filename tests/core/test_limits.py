@@ -12,7 +12,11 @@ from tests.core.programs import Programs
 
 
 def of_cgroups(found: list[limits.Limit]) -> list[tuple[int, str]]:
-    return [(limit.limit_bytes, limit.source) for limit in found if limit.kind == "cgroup" and limit.limit_bytes]
+    return [
+        (limit.limit_bytes, limit.source)
+        for limit in found
+        if limit.kind == "cgroup" and limit.limit_bytes
+    ]
 
 
 def describe(proc: Path, cgroup: str, mounts: list[str]) -> str:
