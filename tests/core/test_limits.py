@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastalloc import limits
+from fastalloc.analysis import events, safety
 from tests.core.programs import Programs
 
 
@@ -275,3 +276,23 @@ def test_the_machines_memory_is_compared_with_what_all_use(
         """
     )
     assert done.answer == {"guard": guard, "source": "MemTotal"}
+
+
+def test_readers_tell_limits_as_they_were_last(programs: Programs, v2: tuple[str, Path]) -> None:
+    group, begin = cgroup_of(v2, "900000000", 100_000_000)
+    done = programs.run(
+        begin
+        + """
+        fastalloc.start()
+        write("memory.max", 700000000)
+        until(changes)
+        """
+    )
+    snapshot = done.snapshot()
+    (held,) = [limit for limit in safety.limits(snapshot) if limit["holds"]]
+    assert held == {"limit_bytes": 700_000_000, "source": f"{group}/memory.max", "holds": True}
+    assert all(limit["limit_bytes"] for limit in safety.limits(snapshot))
+    texts = [event.text for event in events.happened(snapshot)]
+    assert (
+        f"the memory limit of {group}/memory.max was 900000000 bytes, and is 700000000 bytes"
+    ) in texts

@@ -65,15 +65,20 @@ def mechanisms(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def limits(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The memory limits that the process found at its start, the smallest first."""
+    """The memory limits that the process found at its start, the smallest first, as they were last: without
+    those that are not set."""
     sources, sizes = (snapshot.options.get(name) for name in ("limits", "limits_bytes"))
     if not isinstance(sources, list) or not isinstance(sizes, list):
         return []
-    return [
-        {"limit_bytes": size, "source": str(source), "holds": i == snapshot.header["limit_index"]}
-        for i, (source, size) in enumerate(zip(sources, sizes, strict=False))
-        if isinstance(size, int)
-    ]
+    changes = snapshot.events[snapshot.events["kind"] == "limit"]
+    now = {str(event["span_name"]): int(event["b"]) for event in changes}  # the last one counts
+    found = []
+    for i, (source, size) in enumerate(zip(sources, sizes, strict=False)):
+        size = now.get(str(source), size)
+        holds = i == snapshot.header["limit_index"]
+        if isinstance(size, int) and size:
+            found.append({"limit_bytes": size, "source": str(source), "holds": holds})
+    return found
 
 
 def limit_source(snapshot: Snapshot) -> str:
