@@ -30,6 +30,7 @@
 
 #include "fastalloc.h"
 #include "recorder.h"
+#include "sampler.h"
 
 #define SCOPE_LABELS 6 /* an integration's phases before the route is known: one or two */
 
@@ -80,7 +81,7 @@ void scopes_child(void);     /* forked child: from the copy, with counters from 
 static inline uint64_t scope_interval(const struct fa_thread *slot)
 {
     uint32_t own = slot->scope_interval;
-    if (LIKELY(!own) || own >= fa.interval) return fa.interval;
+    if (LIKELY(!own) || own >= fa.interval || fa.interval >= (uint64_t)FA_PARKED) return fa.interval;
     return fa.header->live_samples * 2 < REGION(FA_LIVE).capacity ? own : fa.interval;
 }
 
