@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "recording.h"
 #include "watcher.h"
 
 static void nap(double seconds)
@@ -162,10 +163,12 @@ static void a_fork_finds_none_and_both_sides_get_one_again(void)
     CHECK(watchers_become(0));
     if (pid == 0) {
         CHECK(watcher_missing());
-        CHECK_EQUAL(fa_watcher_restart(), 0); /* it may be about to become another program */
-        nap(0.06);
+        CHECK(!recording_settled()); /* it may be about to become another program */
+        nap(0.001);
         CHECK_EQUAL(fa_watcher_restart(), 1);
         CHECK(watchers_become(1));
+        for (int i = 0; i < 500 && !recording_settled(); i++) nap(0.01);
+        CHECK(recording_settled()); /* by the watcher's clock */
         watcher_raise(FA_REASON_DUMP);
         CHECK(seen(FA_REASON_DUMP));
         fa_stop(0);

@@ -426,13 +426,14 @@ fa_status fa_to_file(void)
 
 void recording_settle(uint64_t after_ns)
 {
-    if (LIKELY(!unsettled_since_ns)) return;
-    if (fa.header->state != FA_STATE_RUNNING || (after_ns && fa_now_ns() - unsettled_since_ns < after_ns)) return;
+    uint64_t since = __atomic_load_n(&unsettled_since_ns, __ATOMIC_RELAXED);
+    if (LIKELY(!since)) return;
+    if (fa.header->state != FA_STATE_RUNNING || (after_ns && fa_now_ns() - since < after_ns)) return;
     int saved = errno;
     fa_lock();
     if (unsettled_since_ns) {
         if (move_to_file() != 0) fa_lose(FA_LOSS_FORK);
-        unsettled_since_ns = 0;
+        __atomic_store_n(&unsettled_since_ns, 0, __ATOMIC_RELAXED);
     }
     fa_unlock();
     errno = saved;
