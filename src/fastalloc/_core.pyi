@@ -131,9 +131,7 @@ class RequestSpan(Span):
 class RouteTotals:
     count: int
     errors: int
-    def add(
-        self, duration_ns: int, allocated: int, held: int, peak: int, is_error: bool
-    ) -> None: ...
+    def add(self, request: RequestSpan, is_error: bool) -> int: ...
     def to_dict(self) -> dict[str, Any]: ...
 
 class Phase(Scope):

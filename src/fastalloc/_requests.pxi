@@ -115,24 +115,28 @@ cdef class RouteTotals:
     def __cinit__(self):
         memset(self.bytes_log2, 0, sizeof(self.bytes_log2))
 
-    def add(self, uint64_t duration_ns, uint64_t allocated, int64_t held, uint64_t peak, bint is_error):
-        """One more request."""
-        cdef double ms = duration_ns / 1e6, mib = allocated / 1048576.0
+    def add(self, RequestSpan request, bint is_error):
+        """One more request, which has ended. Gives the most that its own blocks held, in bytes."""
+        cdef fa_totals totals
+        fa_scope_totals(request.scope, &totals)
+        cdef double ms = totals.duration_ns / 1e6, mib = totals.bytes / 1048576.0
+        cdef uint64_t rest = totals.bytes
         cdef int width = 0
         self.count += 1
         self.errors += is_error
-        self.bytes += allocated
-        self.held_bytes += held
+        self.bytes += totals.bytes
+        self.held_bytes += totals.held_bytes
         self.ms += ms
         self.ms_squared += ms * ms
         self.mib_squared += mib * mib
         self.ms_max = max(self.ms_max, ms)
-        self.bytes_max = max(self.bytes_max, allocated)
-        self.peak_bytes_max = max(self.peak_bytes_max, peak)
-        while allocated:
-            allocated >>= 1
+        self.bytes_max = max(self.bytes_max, totals.bytes)
+        self.peak_bytes_max = max(self.peak_bytes_max, <uint64_t>totals.peak_bytes)
+        while rest:
+            rest >>= 1
             width += 1
         self.bytes_log2[width] += 1
+        return totals.peak_bytes
 
     def to_dict(self):
         """Fit for JSON. bytes_log2: requests by the bits that their bytes need."""

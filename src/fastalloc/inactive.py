@@ -101,8 +101,9 @@ class RouteTotals:
 
     count = errors = 0
 
-    def add(self, *measured: object) -> None:
+    def add(self, request: object, is_error: bool) -> int:
         """Nothing was measured."""
+        return 0
 
     def to_dict(self) -> dict[str, Any]:
         """Nothing was summed."""

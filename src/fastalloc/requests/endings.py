@@ -41,19 +41,17 @@ listeners: list[Listener] = []
 
 def ended(request: Request, is_among_largest: Callable[[int], bool]) -> None:
     """A request has ended, and its trackers have said what they have to say."""
-    totals = request.totals()
-    duration_ns, _, allocated, _, held, peak = totals
     status = request.status
-    is_error = bool(request.error) or (
-        500 <= status < 600 if isinstance(status, int) else status in FAILED
-    )
-    _routes.of(request.name).add(duration_ns, allocated, held, peak, is_error)
+    is_error = 500 <= status < 600 if isinstance(status, int) else status in FAILED
+    peak = _routes.of(request.name).add(request, is_error or request.error != "")
     if not _routes_scheduled:
         _schedule_routes()
-    for listener in listeners:
-        _listening.call(listener, request, totals)
+    if listeners:
+        totals = request.totals()
+        for listener in listeners:
+            _listening.call(listener, request, totals)
     if request.chosen or peak >= LARGEST_BYTES:
-        _keep(request, totals, is_among_largest(peak))
+        _keep(request, request.totals(), is_among_largest(peak))
 
 
 def _keep(request: Request, totals: Totals, is_among_largest: bool) -> None:

@@ -223,11 +223,14 @@ def _choose_at_begin(request: Request, token: str | None) -> None:
             return
         request._forced_route = route or ""
     mode = _core.mode()
-    if mode in ("aggressive", "targeted"):
+    if mode == "light":
+        if choice().by_lot(profiler.option("request_percent")):
+            request._choose("lot")
+            return
+    elif mode in ("aggressive", "targeted"):
         request._choose("mode")
-    elif mode == "light" and choice().by_lot(profiler.option("request_percent")):
-        request._choose("lot")
-    elif request._named:
+        return
+    if request._named:
         request._choose_for_route()
 
 
