@@ -13,7 +13,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, NoReturn
 
     Answer = dict[str, Any]
 
@@ -35,26 +35,10 @@ def _fastalloc(mode: str, scratch: str, **options: object) -> Any:
     return fastalloc
 
 
-def start(mode: str, scratch: str) -> Answer:
-    """Import and start, in a fresh process: time, resident memory, modules."""
-    modules, rss = set(sys.modules), _rss_bytes()
-    began, began_cpu = time.perf_counter(), time.process_time()
-    import fastalloc
-
-    imported = time.perf_counter()
-    fastalloc.start(mode, dir=scratch + "/recordings")
-    ended, ended_cpu = time.perf_counter(), time.process_time()
-    rss = _rss_bytes() - rss
-    assert mode == "disabled" or fastalloc.status().active, fastalloc.status().reason
-    top = {name.partition(".")[0] for name in set(sys.modules) - modules}
-    return {
-        "import_ms": (imported - began) * 1e3,
-        "start_ms": (ended - imported) * 1e3,
-        "cpu_ms": (ended_cpu - began_cpu) * 1e3,
-        "rss_bytes": rss,
-        "modules": len(set(sys.modules) - modules),
-        "third_party": sorted(top - set(sys.stdlib_module_names) - {"fastalloc"}),
-    }
+def start(mode: str, scratch: str) -> NoReturn:
+    """Import and start: in this process's place, since this one has imported too much."""
+    script = os.path.join(os.path.dirname(__file__), "bare_start.py")
+    os.execv(sys.executable, [sys.executable, "-P", script, mode, scratch])
 
 
 def scopes(mode: str, scratch: str) -> Answer:

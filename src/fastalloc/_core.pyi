@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from contextvars import Context
+from contextvars import Context as Context
 from types import CodeType, TracebackType
 from typing import Any, Final, Self, TypeVar
 

@@ -4,6 +4,7 @@
 Not public: `fastalloc` offers what this module does under its own names. Compatible with free-threaded
 builds in that importing it does not switch the GIL on; `start` refuses them.
 """
+from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t, uintptr_t
@@ -21,6 +22,10 @@ MAX_NATIVE_FRAMES = FA_MAX_NATIVE_FRAMES
 
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    PyObject *context_type "((PyObject *)&PyContext_Type)"
+
+
+Context = <object>context_type  # without loading contextvars, a library that some programs never need
 
 
 cdef int _check(fa_status status) except -1:

@@ -8,10 +8,9 @@ Law: nothing here writes, waits or raises. It costs a listing of the folder and 
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import os
 import stat
-import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,8 +28,6 @@ _HEADER_BYTES = 4096
 _PID_OFFSET, _TICKS_OFFSET, _STATE_OFFSET, _EXIT_OFFSET = 32, 40, 96, 304
 _RUNNING = 1
 _UNKNOWN, _EXCEPTION = 0, 2
-_FLOCK = struct.Struct("hhqqi4x")
-_WRITE_LOCK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 _MEMORY = (b"guard", b"alloc", b"memory")
 _FROM_OUTSIDE = (b'"state": "killed"', b'"state":"killed"')
 
@@ -170,10 +167,10 @@ def _recording(path: str, status: os.stat_result) -> Item:
     if header[: len(_MAGIC)] != _MAGIC or len(header) < _HEADER_BYTES:
         return item  # not ours, or never finished
     pid, state, ended = (
-        struct.unpack_from("<I", header, offset)[0]
+        int.from_bytes(header[offset : offset + 4], "little")
         for offset in (_PID_OFFSET, _STATE_OFFSET, _EXIT_OFFSET)
     )
-    item.process = (pid, struct.unpack_from("<Q", header, _TICKS_OFFSET)[0])
+    item.process = (pid, int.from_bytes(header[_TICKS_OFFSET : _TICKS_OFFSET + 8], "little"))
     if state == _RUNNING:
         # Without locks on this file system a pid has to tell, though it may be another process's.
         item.alive = locked if locked is not None else os.path.exists(f"/proc/{pid}")
@@ -199,11 +196,12 @@ def request_logs(path: str) -> list[str]:
 
 def _is_locked(fd: int) -> bool | None:
     """Whether the recorder of a living process holds its lock; None: this file system has none."""
+    # A test takes no lock. fcntl and struct would tell too, and be loaded into every service for that.
     try:
-        answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _WRITE_LOCK)
-    except OSError:
-        return None
-    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        os.lockf(fd, os.F_TEST, 0)
+    except OSError as error:
+        return True if error.errno in (errno.EACCES, errno.EAGAIN) else None
+    return False
 
 
 # --- dumps ------------------------------------------------------------------------------------

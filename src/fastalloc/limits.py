@@ -9,6 +9,10 @@ _NO_LIMIT = 1 << 60  # cgroup v1 writes "none" as a number near 2**63
 
 _LIMITS = {1: ("memory.limit_in_bytes",), 2: ("memory.max", "memory.high")}
 _OOM_EVENTS = {1: "memory.oom_control", 2: "memory.events"}
+_RLIMITS = (
+    ("Max address space ", "RLIMIT_AS", "address_space"),
+    ("Max data size ", "RLIMIT_DATA", "data"),
+)
 _USAGES = {1: "memory.usage_in_bytes", 2: "memory.current"}
 
 
@@ -53,7 +57,7 @@ def find(configured: int = 0, proc: str = "/proc/self") -> list[Limit]:
                 value = _finite(_read_number(path))
                 found.append(Limit(value, path, "cgroup", f"{folder}/{_USAGES[version]}"))
     found += _of_hidden_ancestors(cgroups)
-    found += [Limit(value, name, kind) for value, name, kind in _resource_limits()]
+    found += [Limit(value, name, kind) for value, name, kind in _resource_limits(proc)]
     total = _mem_total()
     if total:
         found.append(Limit(total, "MemTotal", "machine", "/proc/meminfo"))
@@ -70,7 +74,7 @@ def _of_hidden_ancestors(cgroups: list[tuple[str, int]]) -> list[Limit]:
     folder = folders[-1]
     own = _finite(_read_number(f"{folder}/{_LIMITS[1][0]}"))
     try:
-        with open(f"{folder}/memory.stat", encoding="ascii") as file:
+        with open(f"{folder}/memory.stat", encoding="utf-8") as file:
             lines = dict(line.split() for line in file)
         value = _finite(int(lines[_HIERARCHICAL]))
     except (OSError, ValueError, KeyError):
@@ -165,19 +169,24 @@ def _cgroup_mounts(proc: str) -> dict[int, tuple[str, str]]:
 def _read_number(path: str) -> int:
     """The number in a file; 0 when there is none ("max") or it cannot be read."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return int(file.read())
     except (OSError, ValueError):
         return 0
 
 
-def _resource_limits() -> list[tuple[int, str, str]]:
-    import resource
-
+def _resource_limits(proc: str) -> list[tuple[int, str, str]]:
+    # Not by the module resource: a library to load into every service, for two numbers.
     found = []
-    for name, kind in (("RLIMIT_AS", "address_space"), ("RLIMIT_DATA", "data")):
-        soft, _ = resource.getrlimit(getattr(resource, name))
-        found.append((soft if soft != resource.RLIM_INFINITY else 0, name, kind))
+    try:
+        with open(f"{proc}/limits", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                for title, name, kind in _RLIMITS:
+                    if line.startswith(title):
+                        soft = line.removeprefix(title).split()[0]
+                        found.append((int(soft) if soft.isdigit() else 0, name, kind))
+    except (OSError, IndexError):
+        pass
     return found
 
 

@@ -189,7 +189,7 @@ def _program() -> str:
 def _boot_id() -> str:
     """Which run of the machine this is; "" where the kernel does not tell."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()
     except (OSError, ValueError):
         return ""

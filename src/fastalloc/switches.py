@@ -15,7 +15,6 @@
 from __future__ import annotations
 
 import sys
-from contextvars import Context
 
 try:
     from fastalloc import _core
@@ -165,7 +164,7 @@ def _context_run_by(item: Any) -> Any:
     words = (getattr(call, "func", call), *getattr(call, "args", ()), *getattr(item, "args", ()))
     for word in words:
         owner = getattr(word, "__self__", None)
-        if type(owner) is Context and word.__name__ == "run":
+        if type(owner) is _core.Context and word.__name__ == "run":
             return owner
     return None
 

@@ -3,6 +3,10 @@
 `threading.Thread._bootstrap_inner` is what every thread runs first; it is wrapped while recording.
 Threads that run already are named at start. Where the attribute is missing, samples carry the
 kernel's name for the thread.
+
+So `threading` is loaded at start, which is half of what the start takes. To wait until the program does would
+be cheaper and wrong: our watcher may come first (`logging` needs it), and until CPython 3.13 the thread that
+imports `threading` is the main thread for it, ever after.
 """
 
 from __future__ import annotations

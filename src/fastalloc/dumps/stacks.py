@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import sys
 from _thread import get_ident
-from contextvars import Context
 from itertools import islice
 from types import AsyncGeneratorType, CoroutineType
 
@@ -147,7 +146,7 @@ def _span_of(task: Any) -> int:
     if hasattr(task, "get_context"):  # 3.12
         return _core.span_of(task.get_context())
     for referent in gc.get_referents(task):
-        if type(referent) is Context:
+        if type(referent) is _core.Context:
             return _core.span_of(referent)
     return 0
 

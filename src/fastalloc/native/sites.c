@@ -69,11 +69,12 @@ static void index_stacks(void)
 
 static int rebuild(void)
 {
-    if (!keys) keys = raw_memory_map(KEYS * sizeof *keys);
-    if (!cached) cached = raw_memory_map(CACHED_STACKS * sizeof *cached);
+    /* New pages are zero, and not resident until they are written. */
+    if (keys) memset(keys, 0, KEYS * sizeof *keys);
+    else keys = raw_memory_map(KEYS * sizeof *keys);
+    if (cached) memset(cached, 0, CACHED_STACKS * sizeof *cached);
+    else cached = raw_memory_map(CACHED_STACKS * sizeof *cached);
     if (!keys || !cached) return -1;
-    memset(keys, 0, KEYS * sizeof *keys);
-    memset(cached, 0, CACHED_STACKS * sizeof *cached);
     if (id_index_reset(&functions_index, 512, hash_of_function) | id_index_reset(&nodes_index, 2048, hash_of_node) |
         id_index_reset(&sites_index, 512, hash_of_site))
         return -1;

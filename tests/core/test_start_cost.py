@@ -1,0 +1,33 @@
+"""What import and start cost an interpreter that has nothing loaded: memory, and other people's modules."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+
+import pytest
+
+from tests.core.programs import ROOT, Programs
+
+LIMIT_BYTES = 2 << 20
+PROCESSES = 5
+SCRIPT = ROOT / "benchmarks" / "bare_start.py"
+
+pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="benchmarks/ is not here")
+
+
+def test_import_and_start_take_two_mebibytes_at_most(programs: Programs) -> None:
+    environment = programs.environment(programs.base, {"PYTHONDONTWRITEBYTECODE": ""})
+    command = [sys.executable, "-P", str(SCRIPT), "light", str(programs.base)]
+    found = []
+    for _ in range(PROCESSES + 1):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    # The first may compile bytecode. Between processes the numbers differ by some 60 KiB, as allocators and
+    # the kernel have it; a module more takes 10 KiB at least and a library 30, so the median of five tells.
+    median = statistics.median(each["own_bytes"] for each in found[1:])
+    assert median <= LIMIT_BYTES
+    assert median > 512 << 10, "no such small start: nothing was measured"
+    assert not found[-1]["third_party"]
