@@ -14,13 +14,12 @@ import errno
 import os
 import time
 
-from fastalloc.leftovers import DUMP, LINK, RECORDING, UNFINISHED, Item, inside, look, request_logs
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fastalloc.config import Config
+    from fastalloc.leftovers import Item
 
 EVERY_SECONDS = 600.0
 FIRST_AFTER_SECONDS = 5.0
@@ -56,6 +55,8 @@ def prune(
     dry_run: only say so. seconds: stop after so long; 0: go on to the end. Costs a listing of the
     folder and a page of each file in it. Never raises: a folder that cannot be read has nothing in it.
     """
+    from fastalloc.leftovers import look  # not at the start: 70 KiB, for what comes later if ever
+
     until = time.monotonic() + seconds if seconds else float("inf")
     items = look(directory)
     removed = []
@@ -92,6 +93,8 @@ def require_room(directory: str, caps: Caps, wanted_bytes: int) -> None:
 def _beyond(items: list[Item], caps: Caps, free: int | None) -> Iterator[tuple[Item, str]]:
     """What has to go, and why: the oldest first, what tells of a death last, and with a recording
     the dumps of its process: without it nobody could tell how that ended."""
+    from fastalloc.leftovers import DUMP, LINK, RECORDING, UNFINISHED
+
     now = time.time()
     removable = [item for item in items if _is_removable(item, now)]
     removable.sort(key=_order)
@@ -126,6 +129,8 @@ def _beyond(items: list[Item], caps: Caps, free: int | None) -> Iterator[tuple[I
 
 
 def _is_removable(item: Item, now: float) -> bool:
+    from fastalloc.leftovers import DUMP
+
     if item.alive or item.kept:
         return False
     return item.kind == DUMP or now - item.changed > SPARED_SECONDS
@@ -136,6 +141,8 @@ def _order(item: Item) -> tuple[bool, float]:
 
 
 def _remove(item: Item) -> bool:
+    from fastalloc.leftovers import DUMP, LINK, RECORDING, inside, request_logs
+
     try:
         if item.kind == RECORDING:
             _unlink(request_logs(item.path))

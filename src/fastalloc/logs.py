@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-from _json import encode_basestring_ascii
 from time import monotonic
 
 WARNING = 30  # as in logging
@@ -70,4 +69,13 @@ def to_json(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return str(value) if value - value == 0 else "null"  # JSON knows no infinity
-    return encode_basestring_ascii(str(value))
+    return quote(str(value))
+
+
+def quote(text: str) -> str:
+    """A text as JSON, all ASCII. Nearly all are plain, and for those json's C library need not be loaded."""
+    if text.isascii() and text.isprintable():
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    from _json import encode_basestring_ascii
+
+    return encode_basestring_ascii(text)

@@ -8,7 +8,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from fastalloc.logs import quote
 from tests.core.programs import ROOT, Programs
 
 LIMIT_BYTES = 2 << 20
@@ -31,3 +34,11 @@ def test_import_and_start_take_two_mebibytes_at_most(programs: Programs) -> None
     assert median <= LIMIT_BYTES
     assert median > 512 << 10, "no such small start: nothing was measured"
     assert not found[-1]["third_party"]
+
+
+@given(st.text())
+@example('a "quoted" \\ text')
+@example("\x7f\n\ud800 é \U0001f600")
+def test_a_text_is_quoted_as_json_does(text: str) -> None:
+    assert json.loads(quote(text)) == text
+    assert quote(text).isascii()

@@ -5,10 +5,9 @@ What is written is JSON at every instant that matters: rows that no longer fit a
 
 from __future__ import annotations
 
-from _json import encode_basestring_ascii
 from time import monotonic
 
-from fastalloc import _core
+from fastalloc import _core, logs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ def quote(text: object) -> str:
     """A JSON string. TypeError for anything but a str."""
     if not isinstance(text, str):
         raise TypeError(f"{type(text).__name__} is no str")
-    return encode_basestring_ascii(str(text[:MOST_CHARACTERS]))
+    return logs.quote(str(text[:MOST_CHARACTERS]))
 
 
 def scalar(value: object) -> str:
