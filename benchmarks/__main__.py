@@ -14,6 +14,7 @@ from benchmarks import (
     native_accuracy,
     overheads,
     report,
+    services,
     startup,
     trackers,
     whole,
@@ -31,6 +32,7 @@ COMMANDS = {
     "guard": (guard_reaction.main, "how far a program gets past the guard's line"),
     "startup": (startup.main, "what each profiler adds to the start of a process"),
     "trackers": (trackers.main, "what trackers add to requests, by tracker"),
+    "services": (services.main, "services under load: CPU, latency, requests a second"),
     "accuracy": (accuracy.main, "what each profiler says of a heap that is known"),
     "native-accuracy": (
         native_accuracy.main,

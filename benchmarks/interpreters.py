@@ -30,6 +30,8 @@ WORKLOADS = (
     "django",
     "fastapi",
     "uvicorn",
+    "gunicorn",
+    "django-silk",
     "sqlalchemy",
     "pillow",
     "lxml",

@@ -15,6 +15,7 @@ from benchmarks import (
     quotes,
     ratios,
     results,
+    services,
     startup,
     targets,
     trackers,
@@ -194,8 +195,8 @@ def page() -> str:
     compared, counted = comparison.load(), results.load("instructions")
     others, known = results.load("overheads"), results.load("accuracy")
     started, tracked, grown = (results.load(kind) for kind in ("startup", "trackers", "growth"))
-    native = results.load("native-accuracy")
-    every = [*compared, *started, *known, *native, *counted, *others, *tracked, *grown]
+    native, served = results.load("native-accuracy"), results.load("services")
+    every = [*compared, *started, *known, *native, *served, *counted, *others, *tracked, *grown]
     newest = results.revision(max(every, key=lambda d: str(d["date"]))) if every else ""
     parts = [INTRODUCTION]
 
@@ -232,6 +233,9 @@ def page() -> str:
     if counted:
         section("Instructions", counted)
         add(pairs(counted), whole(counted))
+    if served:
+        section("Services", served)
+        add(services.table(served))
     if started or others or tracked:
         section("Other costs", [*started, *others, *tracked])
         add(*([startup.table(started)] if started else []))

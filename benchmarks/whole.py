@@ -27,6 +27,7 @@ from benchmarks import (
     overheads,
     report,
     results,
+    services,
     startup,
     trackers,
 )
@@ -98,6 +99,13 @@ def _trackers(builds: list[Interpreter], minutes: float, resume: bool) -> str:
     return ""
 
 
+def _services(builds: list[Interpreter], minutes: float, resume: bool) -> str:
+    wanted = _missing("services", builds, resume)
+    for interpreter in wanted:
+        services.run(interpreter, minutes / len(wanted))
+    return ""
+
+
 def _instructions(builds: list[Interpreter], minutes: float, resume: bool) -> str:
     if counting.missing():
         return counting.missing()
@@ -130,6 +138,7 @@ PARTS = {
         Part("overheads", 0.12, _overheads),
         Part("growth", 0.14, _growth),
         Part("trackers", 0.04, _trackers),
+        Part("services", 0.12, _services),
         Part("accuracy", 0.04, _accuracy),
         Part("native-accuracy", 0.08, _native_accuracy),
         Part("instructions", 0.04, _instructions),
