@@ -1,7 +1,7 @@
 """The workloads. `WORKLOADS[name]()` prepares one and returns the function that does it once.
 
-From pyperformance, as it ships them: json_loads, raytrace, deltablue, async_tree; and, with its
-data, pickle, json_dumps, django_template. workloads_services has those with a server or a database, workloads_native those of C libraries. The
+From pyperformance, its own functions with fewer or smaller rounds: json_loads, json_dumps, pickle, django_template,
+raytrace, deltablue, async_tree. workloads_services has those with a server or a database, workloads_native those of C libraries. The
 others are loops that do little but allocate.
 """
 
@@ -27,38 +27,48 @@ def json_loads() -> Work:
 
 
 def json_dumps() -> Work:
-    """The same documents, written."""
-    import json
-
-    bench = pyperformance("json_loads")
-    values = (bench.DICT, bench.TUPLE, bench.DICT_GROUP)
-    return lambda: [json.dumps(value) for _ in range(60) for value in values]
+    """Documents written: small and nested ones, and a list of a thousand."""
+    bench = pyperformance("json_dumps")
+    cases = [getattr(bench, name) for name in bench.CASES]
+    data = [(value, range(max(1, count // 10))) for value, count in cases]
+    return lambda: bench.bench_json_dumps(data)
 
 
 def pickle() -> Work:
-    """The same documents, there and back."""
-    from pickle import dumps, loads
+    """Dicts and tuples, written and read again."""
+    import pickle as module
+    from types import SimpleNamespace
 
-    bench = pyperformance("json_loads")
-    values = (bench.DICT, bench.TUPLE, bench.DICT_GROUP)
-    return lambda: [loads(dumps(value)) for _ in range(60) for value in values]
+    bench = pyperformance("pickle")
+    options = SimpleNamespace(protocol=module.HIGHEST_PROTOCOL)
+
+    def work() -> None:
+        bench.bench_pickle(5, module, options)
+        bench.bench_unpickle(5, module, options)
+
+    return work
+
+
+class _Kept:
+    """In the place of pyperf's runner: keeps what it is told to measure."""
+
+    work: Work
+
+    def bench_func(self, name: str, function: Callable[..., object], *arguments: object) -> None:
+        self.work = lambda: function(*arguments)
 
 
 def django_template() -> Work:
     """An HTML table of 40 x 40 cells."""
     import django
     from django.conf import settings
-    from django.template import Context, Template
 
     engine = {"BACKEND": "django.template.backends.django.DjangoTemplates"}
     settings.configure(TEMPLATES=[engine])
     django.setup()
-    template = Template(
-        "<table>{% for row in table %}<tr>{% for col in row %}<td>{{ col|escape }}</td>"
-        "{% endfor %}</tr>{% endfor %}</table>"
-    )
-    context = Context({"table": [range(40) for _ in range(40)]})
-    return lambda: template.render(context)
+    kept = _Kept()
+    pyperformance("django_template").bench_django_template(kept, 40)
+    return kept.work
 
 
 def dicts() -> Work:
@@ -170,16 +180,20 @@ def regex() -> Work:
 
 
 def numpy() -> Work:
-    """Small arrays: the cost around the arithmetic."""
+    """Small arrays, where the cost is around the arithmetic, and some of 1 MB; each kind takes part of the time."""
     import numpy as np
 
-    values = np.arange(64.0)
+    small, large = np.arange(64.0), np.arange(131_072.0)
 
-    def work() -> None:
-        for _ in range(400):
+    def scale(values: Any, times: int) -> None:
+        for _ in range(times):
             scaled = values * 2.0 + 1.0
             scaled[8:24].sum()
             np.concatenate((scaled, values))
+
+    def work() -> None:
+        scale(small, 300)
+        scale(large, 2)
 
     return work
 
