@@ -18,7 +18,7 @@ LAYERS = (
     ("hooks as ours that only forward", "forward", "none"),
     ("counters and countdown", "counters", "forward"),
     ("sampling, one frame: live table, recording", "shallow", "counters"),
-    ("stacks of up to 128 frames", "light", "shallow"),
+    ("stacks of more than one frame", "light", "shallow"),
     ("light mode, all of these", "light", "none"),
     ("a span around it", "span", "light"),
     ("native allocations, too", "native", "light"),

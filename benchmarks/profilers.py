@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 INTERVAL_BYTES = 512 * 1024
 """The same for all that sample, but for fastalloc's aggressive mode."""
+FRAMES = 64
+"""Kept of a stack by all that sample: ddtrace's default, which is the lowest. Of memray and Fil there is no limit to set;
+scalene has lines, and no stacks."""
 
 kept: list[Any] = []
 """Trackers that must be ended before their files can be read."""
@@ -48,7 +51,8 @@ def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
     def start(scratch: str) -> None:
         import fastalloc
 
-        options.setdefault("overhead_percent", 0)  # at the interval that was asked for
+        options.setdefault("overhead_percent", 0)  # at the interval that was asked for; default: 1
+        options.setdefault("max_frames", FRAMES)  # default: 128
         fastalloc.start(mode, dir=os.path.join(scratch, "recordings"), **options)
         if mode != "disabled" and not fastalloc.status().active:
             raise RuntimeError(f"fastalloc is not recording: {fastalloc.status().reason}")
@@ -87,7 +91,7 @@ def _ddtrace(interval_bytes: int) -> Callable[[str], None]:
             MemoryCollector,
         )
 
-        MemoryCollector(heap_sample_size=interval_bytes).start()
+        MemoryCollector(max_nframe=FRAMES, heap_sample_size=interval_bytes).start()
 
     return start
 
@@ -97,9 +101,11 @@ def _pyroscope(scratch: str) -> None:
     import pyroscope  # type: ignore[import-not-found, unused-ignore]
 
     pyroscope.configure(
-        app_name="benchmark",
+        application_name="benchmark",
         server_address="http://127.0.0.1:9",
         mem_enabled=True,
+        mem_heap_sample_size=INTERVAL_BYTES,
+        mem_max_nframe=FRAMES,  # default: 128
         cpu_enabled=False,
     )
 
