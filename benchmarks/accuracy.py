@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prep
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
 
-RUNS = 7
+RUNS = 30
+"""Of a profiler that samples; one of the others, whose answer is the same each time."""
 LIMIT_SECONDS = 300
 
 
@@ -27,7 +30,10 @@ def once(interpreter: Interpreter, profiler: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
         try:
             done = subprocess.run(
-                [str(interpreter.python), "-m", "benchmarks.accuracy_program", profiler, scratch],
+                [
+                    str(interpreter.python),
+                    *("-m", "benchmarks.accuracy_program", profiler, scratch, str(seed)),
+                ],
                 cwd=ROOT,
                 env=environment(PYTHONHASHSEED=str(seed)),
                 capture_output=True,
@@ -44,12 +50,15 @@ def once(interpreter: Interpreter, profiler: str, seed: int) -> dict[str, Any]:
 
 
 def run(interpreter: Interpreter) -> Path:
-    """Measure all, and save."""
+    """Measure all, and save. Nothing is timed, so that each CPU has a run."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for name in available(interpreter, [*READERS, *UNREADABLE]):
-        runs = RUNS if PROFILERS[name].package == "" and not PROFILERS[name].slow else 1
-        found[name] = [once(interpreter, name, seed + 1) for seed in range(runs)]
-        print(f"{interpreter.label}: {name} {_cells(found[name])}", file=sys.stderr, flush=True)
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for name in available(interpreter, [*READERS, *UNREADABLE]):
+            seeds = range(1, (1 if PROFILERS[name].slow else RUNS) + 1)
+            found[name] = list(
+                pool.map(lambda seed, name=name: once(interpreter, name, seed), seeds)
+            )
+            print(f"{interpreter.label}: {name} {_cells(found[name])}", file=sys.stderr, flush=True)
     return results.save("accuracy", interpreter, {"runs": found})
 
 
@@ -66,8 +75,18 @@ def _cells(runs: list[dict[str, Any]]) -> tuple[str, str, str]:
     if not good:
         why = runs[0].get("unreadable") or runs[0].get("failed", "")
         return "-", "-", ("not readable: " if "unreadable" in runs[0] else "failed: ") + why
-    by_line, total = (statistics.median(column) for column in zip(*good, strict=True))
-    return f"{by_line:.1f} %", f"{total:.1f} %", f"{len(good)} run{'s' * (len(good) > 1)}"
+    by_line, total = (_spread(column) for column in zip(*good, strict=True))
+    lost = len(runs) - len(good)
+    told = f"{len(good)} run{'s' * (len(good) > 1)}" + f", {lost} failed" * (lost > 0)
+    return by_line, total, told
+
+
+def _spread(percents: tuple[float, ...]) -> str:
+    """Median and quartiles."""
+    if len(percents) == 1:
+        return f"{percents[0]:.1f} %"
+    low, median, high = statistics.quantiles(percents, n=4, method="inclusive")
+    return f"{median:.1f} % ({low:.1f}-{high:.1f})"
 
 
 def table(documents: list[dict[str, Any]]) -> Table:
@@ -77,8 +96,8 @@ def table(documents: list[dict[str, Any]]) -> Table:
         "Error of the live heap",
         ["", *(f"{d['interpreter']['label']} {part}".strip() for d in documents for part in parts)],
         note="A program holds known bytes on six lines, after as much was allocated and freed. By line: "
-        "the lines' errors added up, over the truth; in all: of their sum. Median of the runs. Each tool as "
-        "set above, read by its own reader.",
+        "the lines' errors added up, over the truth; in all: of their sum. Median and quartiles of the runs. Each tool as "
+        "set above, read by its own reader; of ddtrace and Pyroscope what they upload.",
     )
     for name in PROFILERS:
         if any(name in document["runs"] for document in documents):

@@ -1,15 +1,30 @@
-"""Holds known bytes by line, and prints what a profiler says of these lines: `... PROFILER SCRATCH`.
+"""Holds known bytes by line, and prints what a profiler says of these lines: `... PROFILER SCRATCH RUN`.
 
-One JSON object: truth and found, bytes by line number of `hold`. Each profiler is read by its own reader.
+One JSON object: truth and found, bytes by line number of `hold`. Each profiler is read by its own reader; of those
+that upload, what they upload is read: ddtrace writes it into a file, Pyroscope sends it to a server of ours.
 """
 
 from __future__ import annotations
 
 import glob
 import json
+import os
+import queue
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from benchmarks.profilers import PROFILERS, kept
+from benchmarks.profilers import FRAMES, INTERVAL_BYTES, PROFILERS, kept
+
+DRAWS_OF_A_RUN = 400
+"""More samples than `hold` gives."""
+
+
+def draw(run: int) -> None:
+    """Use up random numbers, in each run others: ddtrace's and Pyroscope's generator is seeded with a constant, so that
+    all runs would give the same answer. Nothing of it is kept."""
+    for _ in range(run * DRAWS_OF_A_RUN):
+        bytes(2 * INTERVAL_BYTES)
 
 
 def hold() -> dict[int, list[object]]:
@@ -69,32 +84,98 @@ def _memray(scratch: str) -> dict[int, float]:
     return found
 
 
+def _ddtrace(scratch: str) -> dict[int, float]:
+    from ddtrace.internal.datadog.profiling import ddup
+    from ddtrace.profiling.collector.memalloc import MemoryCollector
+
+    from benchmarks import pprof
+
+    MemoryCollector().snapshot()  # of the one that runs: there is one in a process
+    ddup.upload()
+    (written,) = glob.glob(scratch + "/ddtrace.*.pprof")
+    with open(written, "rb") as file:
+        found = pprof.by_line(file.read(), "heap-space", "accuracy_program.py")
+    if found is None:
+        raise RuntimeError("ddtrace's profile has no live heap")
+    return found
+
+
+def _write_uploads(scratch: str) -> None:
+    """Have ddtrace's uploads written into a file."""
+    from ddtrace.internal.datadog.profiling import ddup
+
+    ddup.config(service="accuracy", max_nframes=FRAMES, output_filename=scratch + "/ddtrace")
+    ddup.start()
+
+
+uploads: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+UPLOAD_SECONDS = 60
+
+
+class _Uploads(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        uploads.put(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _take_uploads(scratch: str) -> None:
+    """Have Pyroscope's uploads sent to a server of ours."""
+    server = HTTPServer(("127.0.0.1", 0), _Uploads)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    os.environ["PYROSCOPE_SERVER_ADDRESS"] = f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def _pyroscope(scratch: str) -> dict[int, float]:
+    import pyroscope
+
+    from benchmarks import pprof
+
+    while not uploads.empty():  # of the time before all was held
+        uploads.get()
+    pyroscope.shutdown()  # sends what there is, of the heap as it is now
+    while True:
+        for profile in pprof.pushed(uploads.get(timeout=UPLOAD_SECONDS)):
+            found = pprof.by_line(profile, "inuse_space", "accuracy_program.py")
+            if found is not None:
+                return found
+
+
+PREPARE = {"ddtrace": _write_uploads, "ddtrace_1m": _write_uploads, "pyroscope": _take_uploads}
+"""What is done before the profiler starts, so that it can be read."""
 READERS = {
     "light": _fastalloc,
     "native": _fastalloc,
     "aggressive": _fastalloc,
     "tracemalloc": _tracemalloc,
     "tracemalloc_25": _tracemalloc,
+    "ddtrace": _ddtrace,
+    "ddtrace_1m": _ddtrace,
+    "pyroscope": _pyroscope,
     "memray": _memray,
     "memray_aggregated": _memray,
     "memray_python": _memray,
 }
-UPLOADS = "it uploads; its profile has no reader in the package"
 UNREADABLE = {
-    "ddtrace": UPLOADS,
-    "ddtrace_1m": UPLOADS,
-    "pyroscope": UPLOADS,
     "scalene": "its report has averages and peaks, not the live heap",
     "fil": "its report has the peak, not the live heap",
 }
 
 
-def main(profiler: str, scratch: str) -> None:
+def main(profiler: str, scratch: str, run: int) -> None:
     """Print the answer."""
     if profiler in UNREADABLE:
         print(json.dumps({"unreadable": UNREADABLE[profiler]}))
         return
+    if profiler in PREPARE:
+        PREPARE[profiler](scratch)
     PROFILERS[profiler].start(scratch)
+    draw(run)
     held = hold()
     found = READERS[profiler](scratch)
     truth = truth_of(held)
@@ -102,4 +183,4 @@ def main(profiler: str, scratch: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

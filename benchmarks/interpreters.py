@@ -35,6 +35,8 @@ WORKLOADS = (
     "sqlalchemy",
     "pillow",
     "lxml",
+    "protobuf",
+    "zstandard",
     "rich",
 )
 PEERS = ("memray", "ddtrace", "pyroscope-io", "scalene", "filprofiler")

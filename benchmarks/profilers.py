@@ -97,12 +97,12 @@ def _ddtrace(interval_bytes: int) -> Callable[[str], None]:
 
 
 def _pyroscope(scratch: str) -> None:
-    """Its memory profiler alone, for a server that does not answer."""
+    """Its memory profiler alone; for a server that does not answer, unless PYROSCOPE_SERVER_ADDRESS names one."""
     import pyroscope  # type: ignore[import-not-found, unused-ignore]
 
     pyroscope.configure(
         application_name="benchmark",
-        server_address="http://127.0.0.1:9",
+        server_address=os.environ.get("PYROSCOPE_SERVER_ADDRESS", "http://127.0.0.1:9"),
         mem_enabled=True,
         mem_heap_sample_size=INTERVAL_BYTES,
         mem_max_nframe=FRAMES,  # default: 128
