@@ -58,7 +58,9 @@ AXES = (
         (
             ("ns", "ns a new stack"),
             ("resident_kib", "KiB of the recording"),
-            ("lost", "stacks lost"),
+            ("stacks", "stacks in it"),
+            ("swept", "sweeps of its tables"),
+            ("lost", "samples lost"),
         ),
     ),
     Axis(
@@ -126,11 +128,21 @@ def table(axis: Axis, documents: list[dict[str, Any]]) -> Table:
         f"Growth with {axis.title}",
         [axis.label, *(f"{d['interpreter']['label']}: {name}" for d, (_, name) in columns)],
     )
+    skipped = {
+        f"{d['interpreter']['label']}: no {value} {axis.label}: {found['skipped']}."
+        for d in documents
+        for value, found in d["axes"][axis.name].items()
+        if "skipped" in found
+    }
+    shown.note = " ".join(sorted(skipped))
     for value in axis.values:
         row = [f"{value:,}"]
         for document, (key, _) in columns:
-            number = document["axes"][axis.name][str(value)][key]
-            row.append(f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}")
+            number = document["axes"][axis.name][str(value)].get(key)
+            if number is None:
+                row.append("-")
+            else:
+                row.append(f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}")
         shown.rows.append(row)
     return shown
 
@@ -150,8 +162,10 @@ def plot(documents: list[dict[str, Any]], path: Path) -> None:
         place.set_axis_off()
     for place, (axis, key, name) in zip(places.flat, panels, strict=False):
         for document in documents:
-            numbers = [document["axes"][axis.name][str(value)][key] for value in axis.values]
-            place.plot(axis.values, numbers, marker="o", label=document["interpreter"]["label"])
+            found = document["axes"][axis.name]
+            values = [value for value in axis.values if key in found[str(value)]]
+            numbers = [found[str(value)][key] for value in values]
+            place.plot(values, numbers, marker="o", label=document["interpreter"]["label"])
         place.set_xscale("log")
         place.set_xlabel(axis.label)
         place.set_title(name, fontsize=10)

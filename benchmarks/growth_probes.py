@@ -1,7 +1,7 @@
 """How cost grows: what runs in the measured process. `python -m benchmarks.growth_probes AXIS VALUE SCRATCH`.
 
 Each probe measures with and without recording in turns, in this one process, and prints one JSON
-object of numbers.
+object of numbers, or {"skipped": why}.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
-    Answer = dict[str, float]
+    Answer = dict[str, float] | dict[str, str]
 
 ROUNDS = 9
 NEVER = 1 << 40
 MIB = 1 << 20
+FUNCTIONS = 47
+MARGIN_MIB = 512
+"""What is left to the machine beside a live heap."""
 
 
 def _median(values: list[float]) -> float:
@@ -106,11 +109,25 @@ def depth(value: int, scratch: str) -> Answer:
     return {"ns": _median(costs)}
 
 
+def _available_mib() -> int:
+    with open("/proc/meminfo") as meminfo:
+        return next(int(line.split()[1]) for line in meminfo if line.startswith("MemAvail")) >> 10
+
+
 def live(value: int, scratch: str) -> Answer:
     """`value` MiB held in blocks of 64 KiB: ns of a pair that goes to the C library, and ms of a
     snapshot."""
+    available = _available_mib()
+    if available < value + MARGIN_MIB:
+        return {"skipped": f"{available:,} MiB of memory were available"}
     fastalloc = _fastalloc(scratch)
-    held = [bytearray(64 << 10) for _ in range(16 * value)]
+    held: list[bytearray] = []
+
+    def hold() -> None:
+        held.clear()  # first, or there would be two of them
+        held.extend(bytearray(64 << 10) for _ in range(16 * value))
+
+    hold()
     times = range(100_000)
 
     def churn() -> None:
@@ -122,10 +139,10 @@ def live(value: int, scratch: str) -> Answer:
         recorded = round_ % 2 == 0
         fastalloc.enable() if recorded else fastalloc.disable()
         if recorded and round_:
-            held[:] = [bytearray(64 << 10) for _ in range(16 * value)]  # known again
+            hold()  # known again
         found[recorded].append(_cpu_ns(churn) / len(times))
     fastalloc.enable()
-    held[:] = [bytearray(64 << 10) for _ in range(16 * value)]
+    hold()
     fastalloc.snapshot()  # imports numpy
     began = time.perf_counter()
     samples = fastalloc.snapshot().header["live_samples"]
@@ -137,30 +154,42 @@ def live(value: int, scratch: str) -> Answer:
     }
 
 
-def sites(value: int, scratch: str) -> Answer:
-    """`value` distinct stacks, each sampled once: ns each, what the recording takes, what was lost."""
-    fastalloc = _fastalloc(scratch, "targeted", interval_bytes=NEVER)
+def _stacks(count: int) -> Callable[[list[bytes | None]], None]:
+    """What puts a block of each of `count` distinct stacks into a list of so many places."""
     lines = [
-        f"def f{n}(rest):\n return g[rest[0]](rest[1:]) if rest else bytes(100)" for n in range(47)
+        f"def f{n}(rest):\n return g[rest[0]](rest[1:]) if rest else bytes(100)"
+        for n in range(FUNCTIONS)
     ]
     space: dict[str, Any] = {}
     exec(compile("\n".join(lines), "generated.py", "exec"), space)
-    functions = [space[f"f{n}"] for n in range(47)]
-    space["g"] = functions
+    functions = space["g"] = [space[f"f{n}"] for n in range(FUNCTIONS)]
 
-    def run() -> None:
-        for number in range(value):
-            functions[number % 47]((number // 47 % 47, number // 2209 % 47))
+    def run(held: list[bytes | None]) -> None:
+        for number in range(count):
+            outer, inner = divmod(number // FUNCTIONS, FUNCTIONS)
+            held[number] = functions[number % FUNCTIONS]((inner, outer % FUNCTIONS))
 
-    rare = _cpu_ns(run)
+    return run
+
+
+def sites(value: int, scratch: str) -> Answer:
+    """`value` distinct stacks, each of a block that is held: ns each, what the recording takes, how many stacks
+    it has, how often tables were swept for room, and how many samples lost their stack."""
+    fastalloc = _fastalloc(scratch, "targeted", interval_bytes=NEVER)
+    run = _stacks(value)
+    unsampled: list[bytes | None] = [None] * value
+    held: list[bytes | None] = [None] * value
+    rare = _cpu_ns(lambda: run(unsampled))
     _interval(fastalloc, 1)
-    often = _cpu_ns(run)
+    often = _cpu_ns(lambda: run(held))
     _interval(fastalloc, NEVER)
     snapshot = fastalloc.snapshot()
-    lost = snapshot.losses["sites"] + snapshot.losses["nodes"]
+    lost = snapshot.losses["sites"] + snapshot.losses["nodes"] + snapshot.losses["live"]
     return {
         "ns": (often - rare) / value,
         "resident_kib": _resident_kib(fastalloc.status().recording),
+        "stacks": float(len(set(snapshot.live["site"].tolist()))),
+        "swept": float(snapshot.header["sweeps"]),
         "lost": float(lost),
     }
 
@@ -212,9 +241,12 @@ def hours(value: int, scratch: str) -> Answer:
 
 
 def reading(value: int, scratch: str) -> Answer:
-    """A recording of `value` live samples: ms to read it, for a table of it, and to export it."""
+    """A recording of `value` live samples, each of another stack: ms to read it, for a table of it, and to export it
+    for memray."""
     fastalloc = _fastalloc(scratch, "targeted", scale=max(1, value // 8192))
-    held = list(_blocks(value))
+    run = _stacks(value)
+    held: list[bytes | None] = [None] * value
+    run(held)
     fastalloc.stop()
     path = fastalloc.status().recording
     from fastalloc.export import export_memray
@@ -234,11 +266,6 @@ def reading(value: int, scratch: str) -> Answer:
         "export_ms": (exported - topped) * 1e3,
         "samples": float(snapshot.header["live_samples"]),
     }
-
-
-def _blocks(count: int) -> Iterator[bytes]:
-    for _ in range(count):
-        yield bytes(100)
 
 
 def _resident_kib(recording: str) -> float:

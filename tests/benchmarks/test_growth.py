@@ -32,6 +32,35 @@ def test_a_probe_answers_what_its_table_shows(axis: str, tmp_path: Path) -> None
     assert growth.table(axis_of_one, [document]).rows[0][0] == "100"
 
 
+def test_distinct_stacks_are_held_and_shown(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.growth_probes", "sites", "3000", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["stacks"] + found["lost"] >= 3000  # at an interval of a byte all are samples
+
+
+def test_a_live_heap_for_which_there_is_no_memory_is_skipped_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.growth_probes import live
+
+    skipped = live(1 << 40, str(tmp_path))
+    axis = next(each for each in AXES if each.name == "live")
+    measured = {key: 1.0 for key, _ in axis.measures}
+    found = {str(value): measured for value in axis.values} | {"4096": skipped}
+    document = {"interpreter": {"label": "this"}, "axes": {"live": found}}
+    shown = growth.table(axis, [document])
+    assert list(shown.rows[-1]) == ["4,096", "-", "-", "-"]
+    assert shown.note.startswith("this: no 4096 MiB held: ")
+    assert shown.note.endswith(" MiB of memory were available.")
+
+
 def test_every_axis_has_a_probe_and_a_panel(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from benchmarks.growth_probes import AXES as PROBES
