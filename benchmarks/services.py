@@ -36,7 +36,9 @@ from benchmarks.turns import last_line, said
 RATE_PART = 0.3
 TURNS = 4
 TURN_SECONDS = 2.0
-WARM_UP_ROUNDS = 10
+FIRST_REQUESTS = 60
+WARM_UP_SECONDS = 1.0
+"""Of requests after the first ones: what is done once is done then, and how fast it is can be told."""
 START_SECONDS = 60.0
 
 
@@ -283,6 +285,11 @@ def launch(
     services: dict[str, Service] = {}
     turned: dict[str, list[dict[str, Any]]] = {}
     FOLDER.mkdir(parents=True, exist_ok=True)
+
+    def whole(count: float) -> int:
+        """Rounds of the pages, so that all turns ask for the same."""
+        return len(pages.paths) * max(1, round(count / len(pages.paths)))
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=FOLDER)))
         if app == "django":
@@ -303,13 +310,13 @@ def launch(
                 _serving(interpreter, app, name, scratch, seed, serving_cpu)
             )
             service.wait()
-            count = WARM_UP_ROUNDS * len(pages.paths)
-            load.send(service, pages, count)
+            first = load.send(service, pages, whole(FIRST_REQUESTS))
+            count = whole(WARM_UP_SECONDS * len(first["milliseconds"]) / first["seconds"])
             answer = load.send(service, pages, count)
             if not VARIANTS[name].proof(service):
                 raise ServiceError("it saw none of the requests")
             services[name], turned[name] = service, []
-            return float(count / answer["seconds"])
+            return count / float(answer["seconds"])
 
         speed = warm_up("none")
         for name in names:
@@ -319,9 +326,6 @@ def launch(
                 except (ServiceError, OSError) as error:
                     failed[name] = str(error)
         rate = RATE_PART * speed
-
-        def whole(count: float) -> int:
-            return len(pages.paths) * max(1, round(count / len(pages.paths)))
 
         for _ in range(turns):
             for name in order.sample(list(services), len(services)):
