@@ -129,7 +129,7 @@ while True:
 """
 
 
-def test_a_master_that_slept_when_its_whole_cgroup_was_killed_is_judged_by_its_workers(
+def test_a_master_that_waits_when_its_whole_cgroup_is_killed_is_told_from_one_that_was_alone(
     group: Any, recordings: Path, tmp_path: Path
 ) -> None:
     """The kernel kills all of them (version 2), or one, and the container's runtime the rest (version 1)."""
@@ -158,10 +158,8 @@ def test_a_master_that_slept_when_its_whole_cgroup_was_killed_is_judged_by_its_w
     )
     assert (worker["ending"], worker["certainty"]) == ("out_of_memory", "certain")
     assert worker["spans"][0]["key"] == "GET /guilty/"
-    # It had read the usage itself seconds before, at a fraction of the limit.
-    assert master["usage"]["percent"] < 50
+    # Read by its own watcher, or later by the worker's: whichever saw more.
     (seen,) = [text for text in master["evidence"] if "of the limit when last seen" in text]
-    assert seen.endswith(f"by process {worker['pid']} in it")
     assert int(seen.split()[3]) > 80
 
 
