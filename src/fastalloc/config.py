@@ -387,8 +387,8 @@ def _from_pyproject() -> dict[str, object]:
     import tomllib
 
     try:
-        table = tomllib.loads(content.decode())["tool"]["fastalloc"]
-    except (ValueError, KeyError) as error:
+        table = tomllib.loads(content.decode()).get("tool", {}).get("fastalloc", {})
+    except (ValueError, AttributeError) as error:
         raise ConfigError(f"pyproject.toml cannot be read: {error}") from None
     return {name.replace("-", "_"): value for name, value in table.items()}
 

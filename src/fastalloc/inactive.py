@@ -74,7 +74,9 @@ class RequestSpan(Span):
     kind = error = chosen = phase = ""
     status: object = 0
     ended = False
-    detailed = _recorded = False
+    detailed = _recorded = _named = False
+    _forced_route = ""
+    _route_of: object = None
 
     def open(self, kind: str, named: bool, route_of: object) -> bool:
         """It is not recorded."""

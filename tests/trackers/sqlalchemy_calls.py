@@ -101,7 +101,10 @@ def iterated():
 
 def streamed():
     with Session(engine) as session:
-        for _ in session.scalars(select(Book).execution_options(yield_per=100)):
+        rows = iter(session.scalars(select(Book).execution_options(yield_per=100)))
+        next(rows)
+        streamed.loaded = len(session.identity_map)
+        for _ in rows:
             pass
 
 
@@ -248,6 +251,7 @@ def main(folder: str) -> None:
     ):
         cases[work.__name__] = look(f"GET /{work.__name__}/", work)
     cases["fails"]["files"] = fails.files
+    cases["streamed"]["loaded"] = streamed.loaded
     cases["under_criteria"]["criteria_alone"] = bytes_of(criteria)
     answer(**cases, dump=fastalloc.write_dump(), recording=fastalloc.status().recording)
 

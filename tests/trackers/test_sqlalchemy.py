@@ -72,6 +72,11 @@ def test_reading_row_by_row_adds_little_to_the_span(cases, name: str) -> None:
     assert cases[name]["span"] == pytest.approx(cases[name]["alone"], rel=0.13)
 
 
+def test_a_stream_stays_one(cases) -> None:
+    """With a tracker looking on, too, no more rows than asked for are instances at once."""
+    assert cases["streamed"]["loaded"] == 100
+
+
 def test_a_result_that_was_read_in_part_has_the_rows_that_were_read(cases) -> None:
     assert cases["core_in_part"]["queries"]["rows"] == 100
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         nargs="?",
         type=Path,
-        help="the folder of recordings (default: as for recording)",
+        help="the folder of recordings (default: FASTALLOC_DIR, or else /var/tmp/fastalloc-<uid>)",
     )
     parser.add_argument(
         "--since",
@@ -130,7 +130,11 @@ def _log(directory: Path, bad: list[Death]) -> None:
         new = path.with_name(f"{TOLD}-{os.getpid()}")
         # A folder that cannot be written is told of again.
         with suppress(OSError):
-            new.write_text("".join(f"{name}\n" for name in names))
+            with suppress(FileNotFoundError):
+                new.unlink()
+            # Anew: in a folder of somebody else, a link may lie in wait.
+            with new.open("x") as file:
+                file.write("".join(f"{name}\n" for name in names))
             new.replace(path)
 
 

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         nargs="?",
         type=Path,
-        help="the folder of recordings (default: as for recording)",
+        help="the folder of recordings (default: as for recording, pyproject.toml included)",
     )
     for option in OPTIONS:
         if option.name in BOUNDS:
@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     directory = place_of(args.directory or Path(resolved.dir))
     if not directory.is_dir():
         raise CommandError(f"{directory}: there is no such folder (or set FASTALLOC_DIR)")
+    next(directory.iterdir(), None)  # of another user's: its OSError says so
     before = leftovers.look(str(directory))
     removed = housekeeping.prune(
         str(directory), housekeeping.caps_of(resolved), dry_run=args.dry_run

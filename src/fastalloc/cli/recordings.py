@@ -23,7 +23,10 @@ def add_recording_argument(parser: argparse.ArgumentParser) -> None:
 def add_directory_option(parser: argparse.ArgumentParser) -> None:
     """--dir: where recordings are looked for."""
     parser.add_argument(
-        "--dir", type=Path, metavar="DIR", help="where recordings are (default: as for recording)"
+        "--dir",
+        type=Path,
+        metavar="DIR",
+        help="where recordings are (default: FASTALLOC_DIR, or else /var/tmp/fastalloc-<uid>)",
     )
 
 

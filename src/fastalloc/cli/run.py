@@ -69,8 +69,16 @@ def run(args: argparse.Namespace) -> int:
     if args.program and args.program[0] == "-":
         if sys.stdin is None or sys.stdin.isatty():
             args.parser.error("- reads a program from a file or a pipe, not from a terminal")
-    elif args.program and not Path(args.program[0]).exists():
-        args.parser.error(f"{args.program[0]}: there is no such file")
+    elif args.program:
+        try:
+            if Path(args.program[0]).is_file():
+                Path(args.program[0]).open("rb").close()
+            else:
+                Path(args.program[0]).stat()
+        except FileNotFoundError:
+            args.parser.error(f"{args.program[0]}: there is no such file")
+        except OSError as error:
+            args.parser.error(f"{args.program[0]}: {error.strerror}")
     _begin_main(args)
     recording = _start(args)
     own_pid = os.getpid()

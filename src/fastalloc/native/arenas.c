@@ -44,6 +44,7 @@ void arenas_open(struct fa_look *look)
     *(void **)(void *)&print = address;
     memset(look->printout, 0, sizeof look->printout);
     look->file = address ? fmemopen(look->printout, sizeof look->printout, "w") : NULL;
+    if (look->file) setvbuf(look->file, look->buffer, _IOFBF, sizeof look->buffer); /* or it would ask malloc, later */
 }
 
 void fa_look_at_arenas(struct fa_look *look)

@@ -54,6 +54,10 @@ void fa_note_overhead(uint32_t millionths, uint64_t interval_bytes)
 {
     if (!fa.header || fa.header->state != FA_STATE_RUNNING || fa.header->off != FA_OFF_NOT) return; /* the guard's stop stands */
     fa_lock();
+    if (fa.header->off != FA_OFF_NOT) { /* the guard has stopped sampling meanwhile */
+        fa_unlock();
+        return;
+    }
     event_write(FA_EVENT_OVERHEAD, millionths, interval_bytes, 0);
     /* Threads take it up at their next draw, within FA_DRAW_CAP bytes. */
     if (interval_bytes) fa.header->interval_bytes = fa.interval = interval_bytes;

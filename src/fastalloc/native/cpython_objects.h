@@ -67,6 +67,9 @@ static inline int is_ring(const struct gc_links *head)
 /* An object that was just made is the last of the youngest generation: behind it comes the list's head. */
 static inline const struct gc_lists *find_lists(void)
 {
+    static const struct gc_lists *known; /* they stay where they are: no memory is wanted at a dump */
+    static const void *known_in;
+    if (known && known_in == PyInterpreterState_Get()) return known;
     PyObject *newest = PyList_New(0);
     if (!newest) {
         PyErr_Clear();
@@ -80,6 +83,10 @@ static inline const struct gc_lists *find_lists(void)
     for (int i = 0; found && i < 3; i++) found = is_ring(&lists->generations[i].head);
     found = found && is_ring(&rest_of(lists)->permanent.head);
     Py_DECREF(newest);
+    if (found) {
+        known = lists;
+        known_in = PyInterpreterState_Get();
+    }
     return found ? lists : NULL;
 }
 

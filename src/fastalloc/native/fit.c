@@ -149,9 +149,13 @@ const char *fa_misfit(void)
     if (known) return known > 0 ? NULL : reason;
     PyThreadState *state = PyThreadState_Get();
     const char *what = NULL;
+    int contexts = 1;
     if (!frames_fit(state)) what = "frames";
-    else if (contexts_fit(state) <= 0) what = "contexts";
+    else contexts = contexts_fit(state);
+    int had_no_memory = contexts < 0 || (PyErr_Occurred() && PyErr_ExceptionMatches(PyExc_MemoryError));
     PyErr_Clear();
+    if (had_no_memory) return "there was no memory to try this CPython out"; /* asked again the next time */
+    if (!contexts) what = "contexts";
     known = what ? -1 : 1;
     if (!what) return NULL;
     snprintf(reason, sizeof reason, "this CPython %lu.%lu.%lu keeps its %s otherwise than %s, which fastalloc was built with",

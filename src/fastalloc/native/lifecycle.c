@@ -263,9 +263,10 @@ void mode_switch(uint32_t mode, uint64_t interval_bytes)
     if (interval_bytes != header->interval_bytes)
         event_write(FA_EVENT_INTERVAL, header->interval_bytes, interval_bytes, 0);
     header->mode = mode;
-    header->interval_bytes = fa.interval = interval_bytes;
+    header->interval_bytes = interval_bytes;
+    fa.interval = fa_guard_has_stopped() ? (uint64_t)FA_PARKED : interval_bytes; /* a trip in between stands */
     if (fa_tls.slot != &fa_nobody && fa_tls.slot->generation == fa.generation)
-        sampler_redraw(fa_tls.slot, interval_bytes); /* other threads follow within FA_DRAW_CAP bytes */
+        sampler_redraw(fa_tls.slot, fa.interval); /* other threads follow within FA_DRAW_CAP bytes */
     __atomic_store_n(&fa.active, mode != FA_MODE_DISABLED, __ATOMIC_RELEASE);
     fa_unlock();
     if (level_of(mode) > level_of(old)) hook_for(mode);

@@ -13,6 +13,7 @@
 static struct sigaction before_us;
 static struct fa_header first_page; /* as it was when the file was whole: tells where regions lie */
 static int watching;
+static int of_file; /* what is mapped may be lost: a file, with a name or without */
 static char replacing;
 
 /* Copies what can still be read. A system call that meets the fault answers EFAULT, and no signal. */
@@ -44,6 +45,7 @@ static int put_memory_in_place(void)
         munmap(memory, bytes);
         return -1;
     }
+    of_file = 0;
     if (!whole) __atomic_store_n(&fa.active, 0, __ATOMIC_RELEASE);
     return 0;
 }
@@ -60,7 +62,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
     int saved = errno;
     if (info->si_code > 0 && in_mapping(info->si_addr)) {
         while (__atomic_test_and_set(&replacing, __ATOMIC_ACQUIRE)) {} /* a millisecond, another thread */
-        int done = !fa.path[0] || put_memory_in_place() == 0;
+        int done = !of_file || put_memory_in_place() == 0;
         __atomic_clear(&replacing, __ATOMIC_RELEASE);
         errno = saved;
         if (done) return;
@@ -74,10 +76,16 @@ static void on_fault(int number, siginfo_t *info, void *context)
 void lost_file_watch(void)
 {
     first_page = *fa.header;
+    of_file = 1;
     if (watching) return;
     struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     sigemptyset(&ours.sa_mask);
     watching = sigaction(SIGBUS, &ours, &before_us) == 0;
+}
+
+void lost_file_is_memory(void)
+{
+    of_file = 0;
 }
 
 void lost_file_unwatch(void)

@@ -13,6 +13,8 @@
 
 /* From now on, while a file is mapped. Again: does nothing. */
 void lost_file_watch(void);
+/* No file is mapped any more, but memory. */
+void lost_file_is_memory(void);
 /* Gives the signal back, if ours is still the handler. */
 void lost_file_unwatch(void);
 

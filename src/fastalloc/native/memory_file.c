@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "lost_file.h"
 #include "recorder.h"
 #include "recording.h"
 
@@ -27,14 +28,17 @@ static char target[64];
 
 static int open_memory(uint64_t bytes)
 {
-    int fd = (int)syscall(SYS_memfd_create, NAME, 1u /* MFD_CLOEXEC */);
+    int fd = (int)syscall(SYS_memfd_create, NAME, 3u /* MFD_CLOEXEC | MFD_ALLOW_SEALING */);
     if (fd < 0) return -1;
     int high = fcntl(fd, F_DUPFD_CLOEXEC, FIRST_FD);
     if (high >= 0) {
         close(fd);
         fd = high;
     }
-    if (ftruncate(fd, (off_t)bytes) == 0 && fstat(fd, &identity) == 0) return fd;
+    if (ftruncate(fd, (off_t)bytes) == 0 && fstat(fd, &identity) == 0) {
+        (void)fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL); /* nobody cuts it short under us */
+        return fd;
+    }
     close(fd);
     return -1;
 }
@@ -79,9 +83,15 @@ void memory_file_show(void)
         } else {
             memory_fd = fd;
             recording_lock_file(fd);
+            lost_file_watch();
         }
     }
     errno = saved;
+}
+
+int memory_file_is_shown(void)
+{
+    return memory_fd >= 0;
 }
 
 void memory_file_forget(void)

@@ -7,6 +7,9 @@
  * only sees that the link is there. Lock held, or nothing recorded yet. Async-signal-safe; keeps errno. */
 void memory_file_show(void);
 
+/* Is what is mapped a file without a name? */
+int memory_file_is_shown(void);
+
 /* The link goes, and the descriptor. What is mapped stays mapped. */
 void memory_file_hide(void);
 

@@ -387,14 +387,15 @@ void patches_remove(void)
 
 static void look(int at_all)
 {
-    if (!native_state.on || !begin()) return;
+    if (!native_state.on || fa_barred() || !begin()) return;
     int saved = errno;
+    const struct native_state before = native_state;
     if (at_all || sentinel_is_taken()) {
         forget_objects();
         at_all = 1;
     }
     if (native_state.on) walk_objects(at_all);
-    native_state_publish();
+    if (memcmp(&before, &native_state, sizeof before) != 0) native_state_publish(); /* which takes our lock */
     end();
     errno = saved;
 }

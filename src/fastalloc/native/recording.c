@@ -283,6 +283,7 @@ void recording_detach(void)
     void *memory = mmap(fa.header, fa.mapped_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (memory == MAP_FAILED) return; /* no memory: the file stays mapped, which is safe too */
+    lost_file_is_memory();
     *fa.header = last;
 }
 
@@ -365,6 +366,7 @@ int recording_to_memory(void)
     void *memory = mmap(fa.header, fa.mapped_bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
     if (memory == MAP_FAILED) return -2;
+    lost_file_is_memory();
     fa.path[0] = 0;
     memory_file_forget();
     if (!aside) {

@@ -9,6 +9,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "memory_file.h"
 #include "raw_memory.h"
 #include "recorder.h"
 
@@ -98,13 +99,19 @@ static void read_own(struct fa_resident *found)
         if (pagemap >= 0) close(pagemap);
         return;
     }
+    uint64_t entry;
+    if (pread(pagemap, &entry, sizeof entry, (off_t)((uintptr_t)fa.header / (uint64_t)sysconf(_SC_PAGESIZE) * sizeof entry)) < 0) {
+        close(pagemap); /* a sandbox that lets it be opened, but not read */
+        return;
+    }
     found->own_anon_bytes = found->own_file_bytes = found->own_shmem_bytes = 0;
     struct raw_memory map;
     for (unsigned i = 0; raw_memory_at(i, &map); i++)
         found->own_anon_bytes += resident_of(pagemap, (uint64_t)(uintptr_t)map.memory, map.bytes);
     uint64_t recording = resident_of(pagemap, (uint64_t)(uintptr_t)fa.header, fa.mapped_bytes);
     const char *path = fa_recording_path();
-    if (!path[0]) found->own_anon_bytes += recording;
+    if (!path[0] && memory_file_is_shown()) found->own_shmem_bytes = recording;
+    else if (!path[0]) found->own_anon_bytes += recording;
     else if (statfs(path, &of) == 0 && of.f_type == TMPFS_MAGIC) found->own_shmem_bytes = recording;
     else found->own_file_bytes = recording;
     close(pagemap);

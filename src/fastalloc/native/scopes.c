@@ -190,6 +190,7 @@ void scope_rename_span(struct scope *span, uint32_t name)
     for (unsigned i = 0; i < SCOPE_LABELS && span->phases[i].label; i++) {
         struct closed_phases *closed = &span->phases[i];
         uint32_t label = phase_label_of(name, fa.phases[closed->label].name);
+        if (!label) continue; /* no room for it: they stay where they are; 0 would mean that the entry is free */
         move_counts(closed->label, label, closed->entered, closed->count, closed->bytes);
         closed->label = label;
     }

@@ -85,10 +85,8 @@ class RequestLog:
 
     def forget(self) -> None:
         """In a forked child: the file and what waits are the parent's."""
-        file, self._file = self._file, -1
-        self._waiting, self._path, self._scheduled = [], "", False
-        if file >= 0:
-            os.close(file)
+        self._waiting, self._scheduled = [], False
+        self._close()
 
     def _follows(self, recording: str) -> bool:
         """Have the file open that belongs to the recording."""
@@ -96,17 +94,26 @@ class RequestLog:
             return False
         path = recording.removesuffix(".recording") + ".requests.jsonl"
         if path != self._path:
-            if self._file >= 0:
-                os.close(self._file)
-            self._path, self._file = path, _open(path)
-            self._size = os.fstat(self._file).st_size
+            self._close()
+            self._file = _open(path)
+            self._path, self._size = path, os.fstat(self._file).st_size
         return True
 
     def _rotate(self) -> None:
-        os.close(self._file)
-        self._file = -1
-        os.replace(self._path, self._path.removesuffix(".jsonl") + ".1.jsonl")
-        self._file, self._size = _open(self._path), 0
+        path = self._path
+        self._close()
+        try:
+            os.replace(path, path.removesuffix(".jsonl") + ".1.jsonl")
+        except FileNotFoundError:  # somebody has deleted it
+            pass
+        self._file = _open(path)
+        self._path, self._size = path, 0
+
+    def _close(self) -> None:
+        """Whatever fails next: the number is not ours any more, and the file is opened anew."""
+        file, self._file, self._path = self._file, -1, ""
+        if file >= 0:
+            os.close(file)
 
     def _head(self) -> dict[str, Any]:
         status = profiler.status()

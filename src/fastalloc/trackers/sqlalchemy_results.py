@@ -243,7 +243,8 @@ def _watch_chunks(result: Any, query: Section, joins: bool) -> None:
         return _chunks(query, iter(chunks(size)), joins)
 
     result.chunks = watched
-    result.iterator = itertools.chain.from_iterable(watched(None))
+    # The rows at a time that the program has asked for, before or by its query (`yield_per`).
+    result.iterator = itertools.chain.from_iterable(watched(getattr(result, "_yield_per", None)))
 
 
 def _chunks(query: Section, chunks: Iterator[Any], joins: bool) -> Iterator[Any]:

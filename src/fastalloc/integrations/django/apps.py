@@ -6,8 +6,6 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import register
 
-from fastalloc.trackers import admin
-
 from . import options
 from .checks import check_settings
 
@@ -24,4 +22,8 @@ class FastallocConfig(AppConfig):  # type: ignore[misc]  # Django has no types
         register(check_settings)
         options.hand_on(settings)
         if apps.is_installed("django.contrib.admin"):
+            try:
+                from fastalloc.trackers import admin
+            except ImportError:  # there is no core, or it is not wanted
+                return
             admin.breaker.call(admin.watch_boot)

@@ -168,7 +168,7 @@ class _Answering:
     __slots__ = ("_is_closed", "_is_ours", "_is_wsgi", "_method", "span")
 
     def __init__(self, request: Any) -> None:
-        self._method = method_name(request.method)
+        self._method = method_name(str(request.method))
         self._is_closed = False
         self._is_wsgi = isinstance(request, WSGIRequest)
         left = _answered.get()
@@ -192,7 +192,13 @@ class _Answering:
     def routed(self, request: Any) -> None:
         match = request.resolver_match
         if match is not None:
-            self.span.rename(f"{self._method} {readable(match.route)}")
+            try:
+                route = readable(match.route)
+            except (
+                Exception
+            ):  # whatever a resolver of the program's own says, it is not worth a request
+                return
+            self.span.rename(f"{self._method} {route}")
 
     @contextmanager
     def beside(self) -> Iterator[None]:
