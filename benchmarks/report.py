@@ -44,6 +44,9 @@ anything. Instruction counts (valgrind) have next to no noise; they say what is 
 
 Beside each other, fastalloc, ddtrace and Pyroscope keep 64 frames of a stack, and take a sample every 512 KiB where
 nothing else is said; fastalloc runs without its limit on its own overhead (`overhead_percent=0`), which by default is 1.
+
+In django_request and fastapi_request fastalloc runs with its middleware, in standby too: spans and phases of each request,
+of which the others know nothing.
 """
 
 
