@@ -18,6 +18,13 @@
  * The descriptor stays open: by it the file can be found. A program may close it, as daemons do, and be
  * given its number for a file of its own; so it is closed only while it is ours, and readers look what
  * the link leads to. */
+#ifndef F_ADD_SEALS /* older C libraries do not know them, the kernel does from 3.17 on */
+#define F_ADD_SEALS 1033
+#define F_SEAL_SEAL 1
+#define F_SEAL_SHRINK 2
+#define F_SEAL_GROW 4
+#endif
+
 #define FIRST_FD 200 /* out of the way of programs that count on small numbers */
 #define NAME "fastalloc"
 

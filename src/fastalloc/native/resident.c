@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -49,19 +50,34 @@ struct counts {
     size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost;
 };
 
-/* Is malloc the C library's own, or another one's (jemalloc, tcmalloc) that was loaded before? */
 static int same_library(void *one, void *other)
 {
     Dl_info of_one, of_other;
     return one && other && dladdr(one, &of_one) && dladdr(other, &of_other) && of_one.dli_fbase == of_other.dli_fbase;
 }
 
+/* Is malloc the C library's own, or another one's (jemalloc, tcmalloc) that was loaded before? In a program that
+ * is not position-independent its address is the program's own stub, whoever serves it: then it is tried out. */
+static int is_served_by(struct counts (*ask)(void))
+{
+    void *malloc_address = dlsym(RTLD_DEFAULT, "malloc"), *ask_address = *(void **)(void *)&ask;
+    if (same_library(ask_address, malloc_address)) return 1;
+    for (int i = 0; i < 3; i++) { /* other threads may free as much meanwhile */
+        size_t size = 40000, before = ask().uordblks; /* not from a thread's cache, and not a mapping of its own */
+        void *volatile block = malloc(size);
+        size_t after = ask().uordblks;
+        free(block);
+        if (block && after >= before + size) return 1;
+    }
+    return 0;
+}
+
 static void read_malloc(struct fa_resident *found)
 {
     void *address = dlsym(RTLD_DEFAULT, "mallinfo2");
     struct counts (*ask)(void);
-    if (!same_library(address, dlsym(RTLD_DEFAULT, "malloc"))) return;
     *(void **)(void *)&ask = address;
+    if (!address || !is_served_by(ask)) return;
     struct counts now = ask();
     found->malloc_live_bytes = now.uordblks + now.hblkhd;
     found->malloc_free_bytes = now.fordblks;
