@@ -43,8 +43,13 @@ static inline uint64_t due(size_t n, size_t about_to)
         sampler_issue(thread, (uint64_t)FA_DRAW_CAP - (uint64_t)thread->left); /* look again then: it may be switched on */
         return 0;
     }
+    /* What makes the guard stop sampling is sampled still: a jump is what the recording has to name. */
+    int is_due = -thread->left > thread->residual, was_parked = fa.interval >= (uint64_t)FA_PARKED;
+    uint64_t interval = thread->interval ? thread->interval : 1;
     guard_come_by(thread, about_to);
-    return sampler_refill(thread, scope_interval(thread));
+    uint64_t sampled_under = sampler_refill(thread, scope_interval(thread));
+    if (UNLIKELY(!was_parked && fa.interval >= (uint64_t)FA_PARKED)) return is_due ? interval : 0;
+    return sampled_under;
 }
 
 uint64_t sample_due(size_t n)
