@@ -222,10 +222,15 @@ fa_status recording_create(const struct fa_config *config)
 
     strcpy(fa.directory, config->directory);
     keep_free_bytes = config->keep_free_bytes;
-    first.start_time_ns = clock_ns(CLOCK_REALTIME);
-    first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
-    name_file(fa.path, first.start_time_ns);
-    int fd = config->in_memory ? -1 : open_file(first.file_bytes);
+    int fd = -1;
+    for (int tries = 0; tries < 4; tries++) { /* a name has milliseconds: the recording before may be as young */
+        if (tries) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        first.start_time_ns = clock_ns(CLOCK_REALTIME);
+        first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
+        name_file(fa.path, first.start_time_ns);
+        fd = config->in_memory ? -1 : open_file(first.file_bytes);
+        if (fd >= 0 || config->in_memory || errno != EEXIST) break;
+    }
     if (fd < 0 && !config->in_memory) return FA_ERROR_SYSTEM;
 
     /* Reuse the range of an earlier recording where it is large enough (law 3). */
@@ -246,7 +251,6 @@ fa_status recording_create(const struct fa_config *config)
     if (!config->in_memory) read_no_further(memory, first.file_bytes);
     if (memory != fa.header) fa.mapped_bytes = first.file_bytes;
     if (config->in_memory) fa.path[0] = 0;
-
     memcpy(first.magic, FA_MAGIC, 8);
     first.layout_version = FA_LAYOUT_VERSION;
     first.header_bytes = sizeof first;
@@ -265,7 +269,6 @@ fa_status recording_create(const struct fa_config *config)
     unsettled_since_ns = 0;
     recording_bind();
     if (!config->in_memory) lost_file_watch();
-
     if (config->options) {
         size_t length = strlen(config->options);
         if (length > REGION(FA_OPTIONS).capacity) length = 0; /* never half a JSON text */
