@@ -198,7 +198,9 @@ static int was_refused(void)
 /* The frame that called fork runs Python again, or something else does, later on. */
 static int fork_is_through(void)
 {
-    if (forked_frame && pthread_equal(forked_by, pthread_self()) && hooks_frame() == forked_frame) return 1;
+    uintptr_t frame = __atomic_load_n(&forked_frame, __ATOMIC_RELAXED); /* other threads ask meanwhile */
+    pthread_t by = __atomic_load_n(&forked_by, __ATOMIC_RELAXED);
+    if (frame && pthread_equal(by, pthread_self()) && hooks_frame() == frame) return 1;
     return clock_ns() - __atomic_load_n(&forked_ns, __ATOMIC_RELAXED) >= AFTER_FORK_NS;
 }
 
@@ -242,8 +244,8 @@ void watcher_before_fork(void)
 {
     pthread_mutex_lock(&door);
     forking++;
-    forked_frame = hooks_frame();
-    forked_by = pthread_self();
+    __atomic_store_n(&forked_frame, hooks_frame(), __ATOMIC_RELAXED);
+    __atomic_store_n(&forked_by, pthread_self(), __ATOMIC_RELAXED);
     end_locked();
     pthread_mutex_unlock(&door);
 }
