@@ -8,6 +8,7 @@ Law: never waits for that process, and never raises.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -24,7 +25,7 @@ LOOK_SECONDS = 0.5
 GIVE_UP_SECONDS = 60.0
 MOST_LINES = 20
 STAMP = ".post-mortem"
-"""Touched by whoever looks, so that of a fleet's workers one does."""
+"""Written by whoever looks, so that of a fleet's workers one does."""
 
 _process: Popen[bytes] | None = None
 _owner = 0
@@ -43,15 +44,18 @@ def look(directory: str) -> None:
 
 
 def _is_due(directory: str) -> bool:
+    """Whether this process is the one that looks; then the stamp says so to the others."""
     path = os.path.join(directory, STAMP)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        if time.time() - os.stat(path).st_mtime < GIVE_UP_SECONDS:
+        # Workers are forked in the same millisecond. The lock ends with the descriptor.
+        os.lockf(fd, os.F_TLOCK, 0)
+        status = os.fstat(fd)
+        if status.st_size and time.time() - status.st_mtime < GIVE_UP_SECONDS:
             return False
-    except OSError:
-        pass
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.utime(fd)
+        os.pwrite(fd, b"1", 0)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)  # else: no locks here, or no space
     finally:
         os.close(fd)
     return True

@@ -39,12 +39,21 @@ void notice_walk(void)
     __atomic_store_n(&loading, 0, __ATOMIC_RELAXED);
 }
 
+static int is_due(void)
+{
+    if (LIKELY(!__atomic_load_n(&loading, __ATOMIC_RELAXED) && !sentinel_is_taken())) return 0;
+    if (!native_state.on) return 0;
+    uint64_t now = fa_now_ns(), last = __atomic_load_n(&rung_ns, __ATOMIC_RELAXED);
+    if (now - last < AT_MOST_EVERY_NS) return 0;
+    return __atomic_compare_exchange_n(&rung_ns, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 void notice_at_sample(void)
 {
-    if (LIKELY(!__atomic_load_n(&loading, __ATOMIC_RELAXED) && !sentinel_is_taken())) return;
-    if (!native_state.on) return;
-    uint64_t now = fa_now_ns(), last = __atomic_load_n(&rung_ns, __ATOMIC_RELAXED);
-    if (now - last < AT_MOST_EVERY_NS) return;
-    if (!__atomic_compare_exchange_n(&rung_ns, &last, now, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return;
-    watcher_raise(FA_REASON_NATIVE);
+    if (is_due()) watcher_raise(FA_REASON_NATIVE);
+}
+
+int notice_at_watch(void)
+{
+    return !native_state.stuck && is_due();
 }

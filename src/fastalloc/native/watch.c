@@ -5,6 +5,7 @@
 #include "dump_signal.h"
 #include "fastalloc.h"
 #include "guard.h"
+#include "notice.h"
 #include "recorder.h"
 #include "recording.h"
 #include "records.h"
@@ -66,6 +67,7 @@ uint64_t watch(uint32_t *reasons)
     control_seen = control;
     dump_requests_seen = requests;
     resident_requests_seen = looks;
+    if (notice_at_watch()) *reasons |= FA_REASON_NATIVE;
     uint64_t next = guard_poll(reasons);
     tick();
     climb_look();
