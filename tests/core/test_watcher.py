@@ -225,6 +225,49 @@ def test_it_is_there_while_parent_and_child_only_wait_in_c(programs: Programs) -
     assert done.answer == {"looker": 0, "child": 0}
 
 
+@pytest.mark.parametrize("outlived", [False, True], ids=["alone", "another thread lives on"])
+def test_a_child_whose_forking_thread_returns_ends_with_its_last_thread(
+    programs: Programs, outlived: bool
+) -> None:
+    done = programs.run(
+        PRELUDE
+        + f"""
+import signal
+fastalloc.start()
+background.every(0.01, lambda: None, "job")
+said, say = os.pipe()
+def live_on():
+    time.sleep(0.05)
+    gone = until(lambda: watchers() == 0)
+    with fastalloc.span("late"): pass
+    os.write(say, b"alone" if gone and watchers() == 0 else b"watched")
+def fork_and_return():
+    global child
+    pid = os.fork()
+    if pid:
+        child = pid
+        return
+    assert until(lambda: watchers() == 1)
+    if {outlived}: threading.Thread(target=live_on).start()
+statuses = []
+for _ in range(5):
+    thread = threading.Thread(target=fork_and_return)
+    thread.start()
+    thread.join()
+    ended = until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT))
+    if not ended: os.kill(child, signal.SIGKILL)
+    statuses.append(os.waitpid(child, 0)[1])
+os.close(say)
+heard = b"".join(iter(lambda: os.read(said, 100), b"")).decode()
+answer(statuses=statuses, heard=heard, watchers=watchers())
+"""
+    )
+    assert "Fatal Python error" not in done.stderr
+    assert done.answer["statuses"] == [0] * 5
+    assert done.answer["heard"] == "alone" * (5 * outlived)
+    assert done.answer["watchers"] == 1
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, to be alone under its limit")
 def test_where_the_child_took_the_last_thread_the_program_runs_on(programs: Programs) -> None:
     done = programs.run(

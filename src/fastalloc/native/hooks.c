@@ -227,6 +227,12 @@ uintptr_t hooks_frame(void)
     return state ? (uintptr_t)newest_frame(state) : 0;
 }
 
+int hooks_python_has_threads(void)
+{
+    PyInterpreterState *interpreter = PyInterpreterState_Main();
+    return interpreter && PyInterpreterState_ThreadHead(interpreter);
+}
+
 int hooks_call_after_fork(int (*function)(void *))
 {
     return Py_AddPendingCall(function, NULL);

@@ -26,6 +26,8 @@ void hooks_order_stores(void);
 void hooks_call_soon(int (*function)(void *));
 /* The same where the GIL may be given up for a moment, so never inside a hook. -1: too many wait. */
 int hooks_call_after_fork(int (*function)(void *));
+/* Has Python a thread? Without the GIL: one that has just ended may still count. */
+int hooks_python_has_threads(void);
 uintptr_t hooks_frame(void); /* the calling thread's newest frame, to be compared; 0: none */
 
 #endif

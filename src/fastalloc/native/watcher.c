@@ -39,6 +39,8 @@ static int asked; /* a pending call that restarts is on its way */
 static fa_work work;
 static pthread_t thread;
 static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER; /* who starts or joins. Never held while Python runs */
+static pthread_key_t first_key; /* set in the first thread of a child */
+static int first_key_made, first_ended;
 static __thread int is_watcher;
 
 static uint64_t clock_ns(void)
@@ -95,6 +97,11 @@ static int do_work(uint64_t mine, uint32_t reasons)
     }
     fa_work call = __atomic_load_n(&work, __ATOMIC_ACQUIRE);
     if (!reasons || !call) return 1;
+    if (!hooks_python_has_threads()) { /* before 3.13 one more is a fatal error */
+        __atomic_fetch_or(&raised, reasons, __ATOMIC_RELAXED);
+        due_by(after(AGAIN_NS));
+        return 1;
+    }
     if (!move(mine, IDLE, BUSY)) {
         __atomic_fetch_or(&raised, reasons & ~(uint32_t)FA_REASON_TIMER, __ATOMIC_RELAXED); /* for the next one */
         if (reasons & FA_REASON_TIMER) due_by(0);
@@ -163,11 +170,30 @@ static int end_locked(void)
     return 1;
 }
 
+static void give_up_locked(void)
+{
+    if (end_locked()) return;
+    pthread_detach(thread); /* busy: it finds that it is nobody's */
+    __atomic_store_n(&state, ((now_state() >> 8) + 1) << 8 | ABSENT, __ATOMIC_RELEASE);
+}
+
+/* The first thread of a child that a thread forked ends like any thread, by return. The process ends with its
+ * last thread, which must not be the watcher. A main thread calls exit instead: this is not called then. */
+static void first_thread_ends(void *unused)
+{
+    (void)unused;
+    pthread_mutex_lock(&door);
+    __atomic_store_n(&first_ended, 1, __ATOMIC_RELEASE);
+    give_up_locked();
+    pthread_mutex_unlock(&door);
+}
+
 void watcher_start(void)
 {
     pthread_mutex_lock(&door);
+    if (!first_key_made) first_key_made = pthread_key_create(&first_key, first_thread_ends) == 0;
     __atomic_store_n(&wanted, 1, __ATOMIC_RELEASE);
-    if ((now_state() & 255) == ABSENT && !forking) create_locked();
+    if (watcher_missing() && !forking) create_locked();
     pthread_mutex_unlock(&door);
 }
 
@@ -175,17 +201,15 @@ void watcher_stop(void)
 {
     pthread_mutex_lock(&door);
     __atomic_store_n(&wanted, 0, __ATOMIC_RELEASE);
-    if (!end_locked()) { /* busy: it finds that it is nobody's */
-        pthread_detach(thread);
-        __atomic_store_n(&state, ((now_state() >> 8) + 1) << 8 | ABSENT, __ATOMIC_RELEASE);
-    }
+    give_up_locked();
     __atomic_store_n(&raised, 0, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&door);
 }
 
 int watcher_missing(void)
 {
-    return __atomic_load_n(&wanted, __ATOMIC_RELAXED) && (now_state() & 255) == ABSENT;
+    return __atomic_load_n(&wanted, __ATOMIC_RELAXED) && (now_state() & 255) == ABSENT &&
+           !__atomic_load_n(&first_ended, __ATOMIC_RELAXED);
 }
 
 /* A limit on threads, most likely. Whoever opens a span later, or collects garbage, tries again. */
@@ -263,7 +287,8 @@ void watcher_after_fork_in_child(void)
 {
     pthread_mutex_init(&door, NULL);
     forking = 0;
-    asked = is_watcher = 0;
+    asked = is_watcher = first_ended = 0;
+    if (first_key_made) pthread_setspecific(first_key, &first_key);
     forked_ns = clock_ns();
     in_child = 1;
     raised = 0; /* the parent's */

@@ -16,6 +16,9 @@
  * A fork finds no thread of ours: it is joined before, so that the parent is not told that it forked with
  * threads, and starts again when the frame that forked runs on, before it can wait in C. In a child too: it is
  * the clock by which a child that only sleeps gets its recording (recording_settle).
+ *
+ * A process ends with its last thread. Where its first one may end before others, in a child that was forked by a thread
+ * which then returns, the watcher leaves with that one and does not come back.
  */
 #ifndef FA_WATCHER_H
 #define FA_WATCHER_H
