@@ -114,6 +114,11 @@ void hooks_order_stores(void)
 
 static int (*pending)(void *);
 
+int hooks_python_has_threads(void)
+{
+    return 1;
+}
+
 uintptr_t hooks_frame(void)
 {
     return 0;

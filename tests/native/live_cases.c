@@ -167,7 +167,33 @@ static void the_filter_never_misses_a_block_while_others_come_and_go(void)
     fa_stop(0);
 }
 
+/* Private, so nothing of a recording's file: each would stay for good. */
+static void recordings_take_the_index_of_earlier_ones_and_find_it_empty(void)
+{
+    enum { BLOCKS = 3000 }; /* the index grows three times */
+    struct live_index *smallest = NULL, *largest = NULL;
+    for (int recording = 0; recording < 3; recording++) {
+        CHECK_EQUAL(test_start(1), FA_OK);
+        if (!recording) smallest = live_index_current;
+        CHECK(live_index_current == smallest);
+        lock_begin();
+        struct fa_live sample = sample_of(32, 32), taken;
+        for (uintptr_t k = 1; k <= BLOCKS; k++) CHECK(!live_maybe((void *)(k * 16)) && !live_take(k * 16, &taken));
+        for (uintptr_t k = 1; k <= BLOCKS; k++) {
+            live_add(k * 16, &sample);
+            CHECK(live_maybe((void *)(k * 16)));
+        }
+        if (!recording) largest = live_index_current;
+        CHECK(live_index_current == largest && largest->mask == 8 * smallest->mask + 7);
+        for (uintptr_t k = 1; k <= BLOCKS; k += 2) CHECK(live_take(k * 16, &taken)); /* the others stay in it */
+        lock_end();
+        fa_stop(0);
+    }
+}
+
 const struct test_case live_cases[] = {
+    {"recordings take the index of earlier ones and find it empty",
+     recordings_take_the_index_of_earlier_ones_and_find_it_empty},
     {"a full table is thinned without bias", a_full_table_is_thinned_without_bias},
     {"samples that cannot be thinned are lost and counted", samples_that_cannot_be_thinned_are_lost_and_counted},
     {"nothing is thinned while tracking is stopped", nothing_is_thinned_while_tracking_is_stopped},

@@ -13,18 +13,34 @@
 static uint32_t no_index[5] = {63, 0, 0, 0, 0};
 
 struct live_index *live_index_current = (struct live_index *)(void *)no_index;
+
+#define FEWEST_BITS 12
+#define MOST_BITS (LIVE_SLOT_BITS + 4) /* at most 1/8 full, then it doubles */
+
+/* Every index ever made, by bits: never unmapped, for a free without the lock may still look into one that is
+ * out of use. Another recording takes it again, so that starts and stops leave nothing behind. */
+static struct live_index *made[MOST_BITS + 1];
 static uint32_t live_used; /* entries in the index */
 static uint64_t thinning_rng = 0x9E3779B97F4A7C15ull;
 
 /* --- the index -------------------------------------------------------------------------- */
 
+/* An empty one. Who still looks into it for an earlier recording finds that its block is no sample: true, for a
+ * block that is being freed is none of this recording. */
 static struct live_index *index_make(uint32_t bits)
 {
-    struct live_index *index = raw_memory_map(sizeof *index + (sizeof(uint32_t) << bits));
+    if (bits > MOST_BITS) return NULL;
+    struct live_index *index = made[bits];
+    if (index) {
+        for (uint32_t at = 0; at <= index->mask; at++) /* what was never touched stays so */
+            if (index->slots[at]) __atomic_store_n(&index->slots[at], 0, __ATOMIC_RELEASE);
+        return index;
+    }
+    index = raw_memory_map(sizeof *index + (sizeof(uint32_t) << bits));
     if (!index) return NULL;
     index->shift = 64 - bits;
     index->mask = (1u << bits) - 1;
-    return index;
+    return made[bits] = index;
 }
 
 int live_maybe_behind(const struct live_index *index, uint64_t hash)
@@ -57,9 +73,9 @@ static uintptr_t address_at(const struct live_index *index, uint32_t at)
     return (uintptr_t)fa.live[LIVE_SLOT(index->slots[at])].address;
 }
 
-/* A larger index. The old one is left as it is, mapped: a free without the lock may still look
- * into it, and what it finds there stays true enough (a block added later cannot be freed by one
- * who has not seen the new index; one removed later costs a needless look). */
+/* A larger index. The old one is left as it is: what a free without the lock still finds there stays true
+ * enough (a block added later cannot be freed by one who has not seen the new index; one removed later
+ * costs a needless look). */
 static void index_grow(void)
 {
     struct live_index *old = live_index_current, *larger = index_make(64 - old->shift + 1);
@@ -96,11 +112,11 @@ static void index_remove(uint32_t hole)
     __atomic_store_n(&index->moves, index->moves + 1, __ATOMIC_RELEASE);
 }
 
-/* An index for what is in FA_LIVE. Earlier ones stay mapped: see index_grow. */
+/* An index for what is in FA_LIVE. */
 int live_child(void)
 {
-    uint32_t bits = 12;
-    while (bits < 24 && REGION(FA_LIVE).used * 8 > 1ull << bits) bits++;
+    uint32_t bits = FEWEST_BITS;
+    while (bits < MOST_BITS && REGION(FA_LIVE).used * 8 > 1ull << bits) bits++;
     struct live_index *index = index_make(bits);
     if (!index) return -1;
     live_used = 0;
