@@ -44,6 +44,54 @@ current.rename("too late")
     assert sum(int(p["bytes"]) for p in snapshot.phases) == snapshot.total_bytes
 
 
+def test_live_samples_follow_the_span_and_those_freed_before_do_not(programs: Programs) -> None:
+    done = programs.run(
+        """
+import fastalloc
+from fastalloc import span, phase
+from tests.core.inside import *
+fastalloc.start(mode="targeted")
+def keep(millions): return bytearray(millions * 1_000_000)
+with span("unrouted") as current:
+    outside = keep(1)
+    with phase("closed"): closed, freed = keep(2), keep(4)
+    with phase("open"):
+        before = keep(8)
+        current.rename("GET /a")
+        after = keep(16)
+with span("unrouted"):
+    other = keep(32)
+    with phase("open"): inside = keep(64)
+del freed                                               # from here on below the high-water mark
+late = keep(1)
+fastalloc.stop()
+"""
+    )
+    snapshot = done.snapshot()
+    millions = {
+        (str(p["span_name"]), str(p["name"])): [
+            round(int(p[held]) / 1e6) for held in ("live_bytes", "high_water_bytes")
+        ]
+        for p in snapshot.phases
+        if p["span_name"]
+    }
+    assert millions == {
+        ("GET /a", "GET /a"): [1, 1],
+        ("GET /a", "closed"): [2, 2],
+        ("GET /a", "open"): [24, 24],
+        ("unrouted", "unrouted"): [32, 32],
+        ("unrouted", "closed"): [0, 4],
+        ("unrouted", "open"): [64, 64],
+    }
+    held = dict.fromkeys(range(len(snapshot.phases)), 0)
+    for sample in snapshot.live[snapshot.live["domain"] != 3]:
+        held[int(sample["phase"])] += int(sample["weight"])
+    assert held == dict(enumerate(snapshot.phases["live_bytes"].tolist()))
+    assert snapshot.phases["samples"].sum() == (snapshot.live["domain"] != 3).sum()
+    rows = {row.key: round(row.live_bytes / 1e6) for row in snapshot.top(group="phase")}
+    assert rows["GET /a > open"] == 24 and rows["unrouted"] == 32
+
+
 def test_other_spans_of_the_first_name_keep_theirs(programs: Programs) -> None:
     snapshot = run(
         programs,
@@ -117,6 +165,23 @@ with span("unrouted") as current:
     got = phases(snapshot)
     assert [got["GET /b", f"phase {n}"] for n in range(6)] == [1] * 6
     assert [got["unrouted", f"phase {n}"] for n in range(6, 9)] == [1] * 3
+
+
+def test_samples_stay_with_the_counts_where_the_span_has_no_such_label(programs: Programs) -> None:
+    snapshot = run(
+        programs,
+        """
+kept = []
+with span("unrouted") as current:
+    for n in range(9):
+        with phase(f"phase {n}"): kept.append(bytearray(20_000_000))
+    current.rename("GET /a")
+""",
+    )
+    spans = {
+        str(p["name"]): str(p["span_name"]) for p in snapshot.phases if p["live_bytes"] > 10_000_000
+    }
+    assert spans == {f"phase {n}": "GET /a" if n < 6 else "unrouted" for n in range(9)}
 
 
 def test_a_forked_child_moves_only_what_it_has_counted_itself(programs: Programs) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from fastalloc.recording.checks import check
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.holders import Row
+from fastalloc.recording.renamed import follow_renamed_spans
 from fastalloc.recording.repair import repair
 from fastalloc.recording.snapshot import Snapshot
 from fastalloc.recording.source import File, Image, Source
@@ -65,4 +66,5 @@ def _read(path: Path, source: Source, dump: dict[str, Any] | None) -> Snapshot:
     died_writing = not tables.consistent and not tables.alive
     if died_writing:
         repair(tables)
+    follow_renamed_spans(tables)
     return Snapshot(path, tables, strings, repaired=died_writing, dump=dump)
