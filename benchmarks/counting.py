@@ -65,6 +65,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "span": {"mode": "light", "inside": "span"},
     "each": {"mode": "light", "interval_bytes": 1},
     "each, 30 frames": {"mode": "light", "interval_bytes": 1, "depth": 30},
+    "each, C frames": {"mode": "light", "interval_bytes": 1, "native_frames": 16},
 }
 """How the loop is run: in a mode of fastalloc, inside a span, so many calls deep; or with a profiler's hooks."""
 
@@ -90,6 +91,7 @@ CASES = {
 }
 PAIR = "OBJ malloc(48) + free"
 """The commonest path: most of what Python allocates is small."""
+NATIVE_PAIR = "native malloc(48) + free"
 
 Counts = dict[str, dict[str, float]]
 """Instructions by case or workload, and variant or profiler."""

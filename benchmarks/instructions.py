@@ -23,8 +23,11 @@ from benchmarks.profilers import PROFILERS
 from benchmarks.workloads import WORKLOADS
 
 VARIANTS = ("none", "standby", "light", "aggressive", "forward_all", "ddtrace")
-LAYERS = tuple(name for name in counting.VARIANTS if name not in VARIANTS)
+C_FRAMES = "each, C frames"
+LAYERS = tuple(name for name in counting.VARIANTS if name not in (*VARIANTS, C_FRAMES))
 """Counted for the commonest path alone."""
+NATIVE = ("none", "each", C_FRAMES)
+"""Counted for a native allocation: what a sample of one takes."""
 SAMPLE = "each, 30 frames"
 """Whose instructions are told by source file."""
 COUNTED = ("none", "forward", "forward_all", "standby", "counters", "light", "ddtrace")
@@ -92,7 +95,11 @@ def run(
         for name in counting.VARIANTS
         if counting.PACKAGES.get(name, "") in ("", *interpreter.packages)
     }
-    for cases, names in ((tuple(counting.CASES), VARIANTS), ((counting.PAIR,), LAYERS)):
+    for cases, names in (
+        (tuple(counting.CASES), VARIANTS),
+        ((counting.PAIR,), LAYERS),
+        ((counting.NATIVE_PAIR,), NATIVE),
+    ):
         names = tuple(name for name in names if name in has)
         for case in cases:
             if again or not set(names) <= set(known("pairs").get(case, {})):

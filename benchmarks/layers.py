@@ -133,6 +133,28 @@ def sample(counted: list[Document]) -> Table:
     return shown
 
 
+def native_sample(counted: list[Document]) -> Table:
+    """Instructions of a native sample, without and with its C functions."""
+    shown = Table(
+        "Instructions of one native sample",
+        ["", *(comparison.label(each) for each in counted)],
+        note=f"Of {counting.NATIVE_PAIR}, each recorded, over one without fastalloc; one Python frame and the C functions "
+        "of a small extension above it.",
+    )
+    for title, variant in (
+        ("without native frames", "each"),
+        ("native_frames=16", "each, C frames"),
+    ):
+        cells = []
+        for document in counted:
+            each = document["pairs"].get(counting.NATIVE_PAIR, {})
+            known = variant in each and "none" in each
+            cells.append(f"{each[variant] - each['none']:,.0f}" if known else "-")
+        if {*cells} - {"-"}:
+            shown.rows.append([title, *cells])
+    return shown
+
+
 def _by_room(by_file: dict[str, float]) -> dict[str, float]:
     found: dict[str, float] = {}
     for file, value in by_file.items():

@@ -77,6 +77,11 @@ def fork(interpreter: Interpreter, scratch: str) -> dict[str, Any]:
     }
 
 
+def looks(interpreter: Interpreter, scratch: str) -> dict[str, Any]:
+    """At resident memory, and at what is loaded."""
+    return medians([probe(interpreter, "looks", "light", scratch) for _ in range(3)])
+
+
 def memory(interpreter: Interpreter, scratch: str, seconds: float) -> dict[str, Any]:
     """What is touched after a real application served requests."""
     library = Path(scratch) / "mappings.so"
@@ -110,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
         interpreter = prepare(python, peers=())
         with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
             found: dict[str, Any] = {}
-            for probe_all in (start, scopes, sample, fork):
+            for probe_all in (start, scopes, sample, fork, looks):
                 _say(f"{interpreter.label}: {probe_all.__name__}")
                 found[probe_all.__name__] = probe_all(interpreter, scratch)
             _say(f"{interpreter.label}: memory")

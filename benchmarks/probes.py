@@ -132,6 +132,39 @@ def fork(mode: str, scratch: str) -> Answer:
     return {"parent_ms": _median(in_parent), "until_child_gone_ms": _median(whole)}
 
 
+def looks(mode: str, scratch: str) -> Answer:
+    """What is looked at when somebody asks, or once in a while: ms each."""
+    _fastalloc(mode, scratch, native=True)
+    import ctypes
+
+    from fastalloc import _core
+
+    def milliseconds(look: Callable[[], object]) -> float:
+        took = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            look()
+            took.append((time.perf_counter() - began) * 1e3)
+        return _median(took)
+
+    result = {
+        "resident": milliseconds(_core.look_at_resident),
+        "loaded": milliseconds(_core.native_look),
+    }
+    kept = [(number,) for number in range(1_000_000)]
+    result["resident_objects"] = milliseconds(_core.look_at_resident)
+    del kept
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    blocks = [
+        libc.malloc(2000) for _ in range(400_000)
+    ]  # beyond what malloc keeps in lists of its own
+    for block in blocks[::2]:
+        libc.free(block)
+    result["resident_pieces"] = milliseconds(_core.look_at_resident)
+    return result
+
+
 def memory(mode: str, scratch: str, seconds: str, requests: str) -> Answer:
     """A Django shop served in this process, from four threads, for a while: what the recorder
     touched. `requests`: how many at most, 0: as many as fit in the time."""
@@ -272,5 +305,5 @@ def _rss_bytes() -> int:
 
 
 if __name__ == "__main__":
-    probes = {each.__name__: each for each in (start, scopes, sample, fork, memory)}
+    probes = {each.__name__: each for each in (start, scopes, sample, fork, looks, memory)}
     print(json.dumps(probes[sys.argv[1]](*sys.argv[2:])))

@@ -128,6 +128,10 @@ OVERHEADS = (
     ("fork, light, ms in the parent", "fork", "light", "parent_ms", 1),
     ("fork until the child is gone, none, ms", "fork", "none", "until_child_gone_ms", 1),
     ("fork until the child is gone, light, ms", "fork", "light", "until_child_gone_ms", 1),
+    ("look at resident memory, small process, ms", "looks", "resident", "", 1),
+    ("look with a million tuples, ms", "looks", "resident_objects", "", 1),
+    ("look with 200,000 free pieces of malloc, ms", "looks", "resident_pieces", "", 1),
+    ("look at all loaded objects, native, ms", "looks", "loaded", "", 1),
     ("Django app: requests served", "memory", "light", "requests", 1),
     ("Django app: samples taken", "memory", "light", "samples", 1),
     ("Django app: recording, resident KiB", "memory", "light", "recording_bytes", 1024),
@@ -144,11 +148,15 @@ def overheads(documents: list[Document]) -> Table:
     for title, probe, first, second, unit in OVERHEADS:
         row = [title]
         for document in documents:
-            value = document[probe][first][second] if second else document[probe][first]
-            value /= unit
-            row.append(f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}")
+            found = document.get(probe, {}).get(first)
+            value = found.get(second) if second and found else found
+            row.append(_number(value / unit) if value is not None else "-")
         table.rows.append(row)
     return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
 
 
 def conditions(documents: list[Document]) -> str:
@@ -178,6 +186,9 @@ def show(kind: str, tag: str = "") -> None:
         return
     if kind == "instructions":
         pairs(documents).show()
+        for table in (layers.sample(documents), layers.native_sample(documents)):
+            if table.rows:
+                table.show()
         if whole(documents).rows:
             whole(documents).show()
     else:
@@ -229,6 +240,7 @@ def page() -> str:
     if compared or counted:
         section("Layers", [*compared, *counted, *tracked])
         add(layers.table(compared, counted, tracked), layers.sample(counted))
+        add(layers.native_sample(counted))
         add(floors.table(compared, counted))
     if known:
         section("The answer against the truth", known)
