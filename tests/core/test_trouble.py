@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
+from tests.core.disks import small_disk
 from tests.core.programs import Programs
 
 # The program's own work, before and after.
@@ -84,21 +84,10 @@ def test_a_folder_that_cannot_be_written_warns_once(programs: Programs) -> None:
 
 
 def test_a_full_disk_warns_and_leaves_nothing(programs: Programs) -> None:
-    folder = programs.base / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
+    with small_disk(programs.base / "small", 1) as folder:
         done = programs.run(PRELUDE + f"start_in_vain(dir={str(folder)!r})")
         check(done.answer, "No space left")
         assert not list(folder.iterdir())
-    finally:
-        subprocess.run(["umount", str(folder)], check=False)
 
 
 def test_a_limit_on_file_sizes_warns_and_leaves_nothing(programs: Programs) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import fastalloc
+from tests.core.disks import small_disk
 from tests.core.programs import Programs
 from tests.dumps.states import PRELUDE, left_overs, load
 
@@ -81,16 +82,7 @@ answer(path=path, said=said, active=fastalloc.status().active,
 
 @pytest.mark.parametrize("pages", [0, 10])
 def test_a_full_disk_costs_the_dump_and_nothing_else(programs: Programs, pages: int) -> None:
-    folder = programs.base / "recordings-1"  # of the first program
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a small file system cannot be mounted here")
-    try:
+    with small_disk(programs.base / "recordings-1", 6) as folder:  # of the first program
         fill = f"""
 file = os.open(folder + "/ballast", os.O_WRONLY | os.O_CREAT)
 try:
@@ -104,8 +96,6 @@ size = os.lseek(file, 0, os.SEEK_CUR); os.ftruncate(file, size - {pages} * 4096)
         assert left_overs(folder) == ["ballast"]
         events = done.snapshot().events
         assert events[events["kind"] == "dump"]["a"].tolist() == [1, 3]
-    finally:
-        subprocess.run(["umount", str(folder)], check=False)
 
 
 def test_a_folder_that_vanished_costs_the_dump_and_nothing_else(programs: Programs) -> None:
@@ -118,16 +108,7 @@ def test_a_folder_that_vanished_costs_the_dump_and_nothing_else(programs: Progra
 
 
 def test_a_read_only_disk_costs_the_dump_and_nothing_else(programs: Programs) -> None:
-    folder = programs.base / "recordings-1"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m,mode=700", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a file system cannot be mounted here")
-    try:
+    with small_disk(programs.base / "recordings-1", 20) as folder:
         # The recording is mapped for writing, so the folder is hidden under a read-only mount of its own.
         trouble = """
 import subprocess
@@ -135,12 +116,12 @@ subprocess.run(["mount", "--bind", folder, folder], check=True)
 subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
 """
         env = {"FASTALLOC_KEEP_FREE_BYTES": "0"}
-        done = programs.run(IN_TROUBLE.replace("{trouble}", trouble), env=env)
-        assert "Read-only" in done.answer["said"] and done.answer["active"]
-        assert left_overs(folder) == []
-    finally:
-        subprocess.run(["umount", str(folder)], check=False)
-        subprocess.run(["umount", str(folder)], check=False)
+        try:
+            done = programs.run(IN_TROUBLE.replace("{trouble}", trouble), env=env)
+            assert "Read-only" in done.answer["said"] and done.answer["active"]
+            assert left_overs(folder) == []
+        finally:
+            subprocess.run(["umount", str(folder)], check=False)  # the one that the program made
 
 
 def test_a_dumps_files_belong_to_its_user_alone(programs: Programs) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.core.disks import small_disk
 from tests.core.programs import Programs
 from tests.dumps.states import PRELUDE, left_overs
 
@@ -39,17 +39,8 @@ answer(least=least, refused=refused, said=said if refused else "", last=last,
 @pytest.fixture
 def disk(programs: Programs) -> Iterator[Path]:
     """A file system of 40 MiB where the first program records."""
-    folder = programs.base / "recordings-1"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a file system cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=False)
+    with small_disk(programs.base / "recordings-1", 40) as folder:
+        yield folder
 
 
 def test_the_floor_of_free_space_holds_and_the_last_dump_is_there(

@@ -13,6 +13,7 @@ import pytest
 
 import fastalloc
 from fastalloc.recording.folder import recordings
+from tests.core import disks
 from tests.safety.service import Service, wait_until
 
 SOON = """
@@ -24,17 +25,8 @@ background.every(0.1, place.to_file, place.JOB)
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for 3 MiB: too little for a recording."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m,mode=700", "tmpfs", str(folder)]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except OSError:
-        mounted = False
-    if not mounted:
-        pytest.skip("a small file system cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=False)
+    with disks.small_disk(tmp_path / "disk", 3) as folder:
+        yield folder
 
 
 def test_a_full_disk_costs_the_file_until_there_is_room(small_disk: Path) -> None:

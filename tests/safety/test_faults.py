@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 
 import fastalloc
+from tests.core import disks
 from tests.core.programs import Finished, Programs
 from tests.core.test_clock import JUMPING
 
@@ -191,13 +192,8 @@ def test_the_recorder_is_at_work_in_what_is_compared(programs: Programs) -> None
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 6 MiB: one recording fits."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m,mode=700", "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("nothing may be mounted here")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with disks.small_disk(tmp_path / "disk", 6) as folder:
+        yield folder
 
 
 FILL = """
