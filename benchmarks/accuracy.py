@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,37 +14,21 @@ from typing import Any
 from benchmarks import results
 from benchmarks.accuracy_program import READERS, UNREADABLE
 from benchmarks.compare import available
-from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare
+from benchmarks.interpreters import FOLDER, Interpreter, answer, prepare
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
 
 RUNS = 30
 """Of a profiler that samples; one of the others, whose answer is the same each time."""
 LIMIT_SECONDS = 300
+PROGRAM = "benchmarks.accuracy_program"
 
 
 def once(interpreter: Interpreter, profiler: str, seed: int) -> dict[str, Any]:
     """One process: {"truth": ..., "found": ...}, {"unreadable": why} or {"failed": why}."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
-        try:
-            done = subprocess.run(
-                [
-                    str(interpreter.python),
-                    *("-m", "benchmarks.accuracy_program", profiler, scratch, str(seed)),
-                ],
-                cwd=ROOT,
-                env=environment(PYTHONHASHSEED=str(seed)),
-                capture_output=True,
-                text=True,
-                timeout=LIMIT_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": f"no answer in {LIMIT_SECONDS} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        said = done.stderr.strip().splitlines()
-        return {"failed": f"exit status {done.returncode}: {said[-1][:200] if said else 'silent'}"}
-    return dict(json.loads(lines[-1]))
+        arguments = (profiler, scratch, seed)
+        return answer(interpreter, PROGRAM, *arguments, seed=seed, seconds=LIMIT_SECONDS)
 
 
 def run(interpreter: Interpreter) -> Path:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "build" / "benchmarks"
@@ -115,6 +116,28 @@ def environment(**extra: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     # numpy's threads wait by spinning: time and instructions that nobody asked for
     return {**kept, "OPENBLAS_NUM_THREADS": "1", **extra}
+
+
+def answer(
+    interpreter: Interpreter, module: str, *arguments: object, seed: int, seconds: float
+) -> dict[str, Any]:
+    """The JSON object that a program of ours prints last, or {"failed": why}. It may take so many seconds."""
+    try:
+        done = subprocess.run(
+            [str(interpreter.python), "-m", module, *map(str, arguments)],
+            cwd=ROOT,
+            env=environment(PYTHONHASHSEED=str(seed)),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no answer in {seconds} s"}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        said = done.stderr.strip().splitlines()
+        return {"failed": f"exit status {done.returncode}: {said[-1][:200] if said else 'silent'}"}
+    return dict(json.loads(lines[-1]))
 
 
 def describe(python: str | Path) -> Interpreter:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import results
-from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare
+from benchmarks.interpreters import FOLDER, Interpreter, answer, prepare
 from benchmarks.native_accuracy_program import INTERVAL_BYTES, LIBRARIES
 from benchmarks.tables import Table
 
 PEERS = ("memray",)
 RUNS = 10
 LIMIT_SECONDS = 120
+PROGRAM = "benchmarks.native_accuracy_program"
 LEAST_BYTES = 256 * 1024
 """Of a line, by memray: less is a sample or two, of which no error can be told."""
 
@@ -48,32 +47,22 @@ class Line(NamedTuple):
     """Root mean square of the runs' differences in their standard errors: 1, when these are right."""
 
 
-def answer(interpreter: Interpreter, profiler: str, library: str, seed: int) -> dict[str, Any]:
+def held_by_line(
+    interpreter: Interpreter, profiler: str, library: str, seed: int
+) -> dict[str, Any]:
     """Of one process: bytes and standard error by line, or {"failed": why}."""
     with tempfile.TemporaryDirectory(dir=FOLDER) as scratch:
-        command = [str(interpreter.python), "-m", "benchmarks.native_accuracy_program"]
-        try:
-            done = subprocess.run(
-                [*command, profiler, library, str(seed), scratch],
-                cwd=ROOT,
-                env=environment(PYTHONHASHSEED=str(seed)),
-                capture_output=True,
-                text=True,
-                timeout=LIMIT_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            return {"failed": f"{profiler}: no answer in {LIMIT_SECONDS} s"}
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode or not lines:
-        said = done.stderr.strip().splitlines()
-        return {"failed": f"{profiler}: {said[-1][:200] if said else done.returncode}"}
-    return dict(json.loads(lines[-1]))
+        arguments = (profiler, library, seed, scratch)
+        found = answer(interpreter, PROGRAM, *arguments, seed=seed, seconds=LIMIT_SECONDS)
+    return {"failed": f"{profiler}: {found['failed']}"} if "failed" in found else found
 
 
 def once(interpreter: Interpreter, library: str, seed: int) -> dict[str, Any]:
     """The twins."""
-    truth = answer(interpreter, "memray", library, seed)
-    found = answer(interpreter, "fastalloc", library, seed) if "failed" not in truth else truth
+    truth = held_by_line(interpreter, "memray", library, seed)
+    found = (
+        held_by_line(interpreter, "fastalloc", library, seed) if "failed" not in truth else truth
+    )
     if "failed" in found:
         return {"failed": found["failed"]}
     return {"truth": {line: size for line, (size, _) in truth.items()}, "found": found}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.programs import Finished
 from tests.native_memory.conftest import HERE, NativePrograms
 
 PRELUDE = """
@@ -25,21 +26,25 @@ def pay_a_visit(blocks):
 def events(snapshot): return [int(event["a"]) for event in snapshot.events if event["kind"] == "native"]
 """
 OFF, ON, GAP = 0, 1, 2
+Run = Callable[[str], Finished]
 
 
 @pytest.fixture(scope="session")
-def tool(compile_library: Callable[..., Path]) -> dict[str, str]:
-    """The environment of programs that another tool visits."""
-    return {"TEST_TOOL": str(compile_library(HERE / "tool.c", "tool", "-Wl,-z,now"))}
+def tool(compile_library: Callable[..., Path]) -> Path:
+    """The compiled tool.c."""
+    return compile_library(HERE / "tool.c", "tool", "-Wl,-z,now")
 
 
-def test_what_was_freed_while_a_tool_was_here_is_not_told_as_live(
-    programs: NativePrograms, tool: dict[str, str]
-) -> None:
+@pytest.fixture
+def run(programs: NativePrograms, tool: Path) -> Run:
+    """Runs programs that the tool visits."""
+    return lambda source: programs.run(PRELUDE + source, env={"TEST_TOOL": str(tool)})
+
+
+def test_what_was_freed_while_a_tool_was_here_is_not_told_as_live(run: Run) -> None:
     """It leaves the slots as if nobody had ever hooked them."""
-    done = programs.run(
-        PRELUDE
-        + """
+    done = run(
+        """
 fastalloc.start(native=True, interval_bytes=1, scale=8)
 blocks = [calls.call_malloc(7777) for i in range(100)]
 before = sum(sample.size == 7777 for sample in native())
@@ -52,8 +57,7 @@ fastalloc.status()
 answer(before=before, taken=taken, phantoms=int(phantoms), displaced=snapshot.losses["displaced"], native=status.native,
        reason=status.native_reason, again=again, events=events(snapshot), read=[snapshot.native, snapshot.native_reason],
        later=fastalloc.snapshot().losses["displaced"])
-""",
-        env=tool,
+"""
     )
     answer = done.answer
     assert answer["before"] == 100 and answer["taken"] > 10
@@ -65,13 +69,10 @@ answer(before=before, taken=taken, phantoms=int(phantoms), displaced=snapshot.lo
     assert answer["events"] == [ON, GAP]
 
 
-def test_a_visit_is_noticed_at_the_next_sample(
-    programs: NativePrograms, tool: dict[str, str]
-) -> None:
+def test_a_visit_is_noticed_at_the_next_sample(run: Run) -> None:
     """Nobody asks for anything here; by the clock alone it would take ten seconds."""
-    done = programs.run(
-        PRELUDE
-        + """
+    done = run(
+        """
 fastalloc.start(native=True, interval_bytes=1000, scale=8)
 path = fastalloc.status().recording
 fastalloc.read(path)  # all that reading loads is loaded
@@ -81,18 +82,14 @@ pay_a_visit([calls.call_malloc(100)])
 until = time.monotonic() + 8
 while not (after := fastalloc.read(path).losses["displaced"]) and time.monotonic() < until: time.sleep(0.01)
 answer(before=before, after=after)
-""",
-        env=tool,
+"""
     )
     assert done.answer == {"before": 0, "after": 1}
 
 
-def test_a_tool_that_stays_ends_the_recording_of_native_memory(
-    programs: NativePrograms, tool: dict[str, str]
-) -> None:
-    done = programs.run(
-        PRELUDE
-        + """
+def test_a_tool_that_stays_ends_the_recording_of_native_memory(run: Run) -> None:
+    done = run(
+        """
 before = slots()
 fastalloc.start(native=True, interval_bytes=1, scale=8)
 blocks = [calls.call_malloc(100) for i in range(10)]
@@ -107,8 +104,7 @@ for block in blocks: calls.call_free(block)
 functions = {(function, value) for _, function, value in before.values()}
 answer(native=status.native, reason=status.native_reason, left=left, events=events(snapshot), read=snapshot.native_reason,
        displaced=snapshot.losses["displaced"], strange=[e for e in after.values() if e[1:] not in functions and e[0] != "libtool.so"])
-""",
-        env=tool,
+"""
     )
     answer = done.answer
     assert not answer["native"] and "another tool has patched" in answer["reason"]
@@ -118,12 +114,9 @@ answer(native=status.native, reason=status.native_reason, left=left, events=even
     assert [entry for entry in answer["strange"] if "libtool" not in entry[0]] == []
 
 
-def test_a_tool_that_was_here_first_keeps_its_slots(
-    programs: NativePrograms, tool: dict[str, str]
-) -> None:
-    done = programs.run(
-        PRELUDE
-        + """
+def test_a_tool_that_was_here_first_keeps_its_slots(run: Run) -> None:
+    done = run(
+        """
 before = slots()
 tool.come()
 theirs = slots()
@@ -135,8 +128,7 @@ fastalloc.stop()
 answer(native=status.native, reason=status.native_reason, untouched=all(theirs[slot] == during.get(slot) for slot in theirs),
        displaced=snapshot.losses["displaced"], events=events(snapshot),
        back=all(slots()[slot][2] == before[slot][2] for slot in before if before[slot][1] == "mmap"))
-""",
-        env=tool,
+"""
     )
     answer = done.answer
     assert not answer["native"] and "libtool.so" in answer["reason"]
@@ -145,14 +137,13 @@ answer(native=status.native, reason=status.native_reason, untouched=all(theirs[s
 
 
 def test_a_library_loaded_anew_to_the_same_place_is_no_tools_doing(
-    programs: NativePrograms, compile_library: Callable[..., Path], tool: dict[str, str]
+    run: Run, compile_library: Callable[..., Path]
 ) -> None:
     """Its slots are without hooks, where the one before it had some."""
     source = "#include <stdlib.h>\nvoid *get(size_t n) { return malloc(n); }\n"
     paths = [str(compile_library(source, f"again{i}", "-Wl,-z,now")) for i in range(3)]
-    done = programs.run(
-        PRELUDE
-        + f"""
+    done = run(
+        f"""
 import _ctypes
 dlopen = ctypes.CDLL(None).dlopen
 dlopen.restype, dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
@@ -169,8 +160,7 @@ for i in range(60):
 fastalloc.status()
 snapshot = fastalloc.snapshot()
 answer(displaced=snapshot.losses["displaced"], native=snapshot.native, events=events(snapshot), places=len(places))
-""",
-        env=tool,
+"""
     )
     assert done.answer["displaced"] == 0
     assert done.answer["native"] and done.answer["events"] == [ON]

@@ -108,13 +108,17 @@ class Reading:
     def _end_of_calls(self) -> None:
         if self in self.section.work.readings:  # else: its request is over
             self.section.work.readings.remove(self)
+        self.rows = max(self.times - 1, 0)
+        self.close()
+
+    def close(self) -> None:
+        """No more rows are read: the query gets what was measured."""
         self.section.subject.reading = None  # type: ignore[attr-defined]
         self.leave()
-        self.rows = max(self.times - 1, 0)
-        self.count()
+        apart(queries.breaker, self.count)
 
     def leave(self) -> None:
-        """No more rows are read."""
+        """Measure no more; in any case, so not under a breaker."""
         section, outer = self.section, self._outer
         if self._meter is None:
             section.leave()
@@ -161,11 +165,9 @@ def one_by_one(query: Section, rows: Iterator[Any]) -> Iterator[Any]:
         raise
     finally:
         if reading is not None:
-            query.reading = None
-            reading.leave()
             if has_ended:
                 reading.rows = max(reading.times - 1, 0)
-            apart(queries.breaker, reading.count)
+            reading.close()
 
 
 async def one_by_one_async(
@@ -191,10 +193,8 @@ async def one_by_one_async(
         raise
     finally:
         if reading is not None:
-            query.reading = None
-            reading.leave()
             reading.rows = rows
-            apart(queries.breaker, reading.count)
+            reading.close()
 
 
 def reading_of_calls(query: Section) -> Reading | None:
