@@ -3,6 +3,7 @@
     tools/test-cpython                                  all modules, all modes, this environment's Python
     tools/test-cpython --quick                          three modules, the modes light and targeted
     tools/test-cpython --modes light test_asyncio
+    tools/test-cpython --python .venv-3.13/bin/python   another one, in which tools/test-pythons built the core
     tools/test-cpython --match '*test_terminate' --repeats 20 test_multiprocessing_spawn
 
 Each module runs in a process of its own, in an environment made for this that holds nothing but fastalloc. It
