@@ -107,12 +107,12 @@ class Suite:
         """An environment with nothing but what `python` imports as fastalloc, started by a .pth file:
         neither -I nor -E keeps Python from reading it."""
         ask = (
-            "import sys, fastalloc._core as core, fastalloc; print("
-            "sys._base_executable, "
+            "import platform, sys, fastalloc._core, fastalloc; print("
+            "sys._base_executable, platform.python_version(), "
             "fastalloc.__path__[0], sep='\\n')"
         )
         found = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
-        base, package = found.stdout.splitlines()
+        base, self.version, package = found.stdout.splitlines()
         folder = self.scratch / "environment"
         subprocess.run([base, "-m", "venv", "--without-pip", folder], check=True)
         (site,) = folder.glob("lib/python*/site-packages")
@@ -212,12 +212,13 @@ def read_result(path: Path) -> Outcomes:
     return found
 
 
-def known(name: str, mode: str) -> str | None:
-    """Why `name` may end differently in `mode`."""
+def known(name: str, mode: str, version: str) -> str | None:
+    """Why `name` may end differently in `mode` of that Python."""
     with (HERE / "known.toml").open("rb") as file:
         entries = tomllib.load(file).get("test", [])
     for entry in entries:
-        if fnmatch.fnmatch(name, entry["name"]) and mode in entry.get("modes", [*MODES]):
+        concerned = mode in entry.get("modes", MODES) and version in entry.get("pythons", version)
+        if concerned and fnmatch.fnmatch(name, entry["name"]):
             return str(entry["reason"])
     return None
 
@@ -282,9 +283,11 @@ def compare(suite: Suite, modules: list[str], modes: list[str], repeats: int) ->
             pending.append((mode, names))
         print(f"{module}: {', '.join(line)}", flush=True)
         for mode, names in pending:
-            for name in [name for name in names if known(name, mode)]:
-                print(f"  KNOWN {mode}: {name}: {known(name, mode)}", flush=True)
-            unknown = [name for name in names if not known(name, mode)]
+            reasons = {name: known(name, mode, suite.version) for name in names}
+            for name, reason in reasons.items():
+                if reason:
+                    print(f"  KNOWN {mode}: {name}: {reason}", flush=True)
+            unknown = [name for name, reason in reasons.items() if not reason]
             if unknown:
                 for name, sides in again(suite, module, mode, unknown, repeats).items():
                     different += report(name, mode, *sides)
