@@ -117,6 +117,7 @@ cdef extern from "fastalloc.h":
     const char *fa_native_frames_reason()
     uint32_t fa_native_slots()
     void fa_native_look()
+    void fa_native_prepare() nogil
     void fa_native_wait() nogil
 
     uint32_t fa_control()

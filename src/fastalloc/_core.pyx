@@ -85,7 +85,7 @@ def stop(bint at_exit=False):
 
 
 def set_mode(str mode, uint64_t interval_bytes):
-    """Switch what is hooked, and the interval, while the program runs."""
+    """Switch what is hooked, and the interval, while the program runs. Keeps the GIL."""
     _check(fa_set_mode(MODES.index(mode), interval_bytes))
 
 
@@ -146,8 +146,22 @@ def state():
     }
 
 
+def native_prepare():
+    """Before a start with native memory: ask the linker what is to be asked, once; wait for whoever loads a library."""
+    with nogil:
+        fa_native_prepare()
+
+
+def native_wait():
+    """Before set_mode, where native memory may be recorded again: wait for whoever loads a library."""
+    with nogil:
+        fa_native_wait()
+
+
 def native_look():
     """Follow what was loaded, or patched by others, since: about 1 ms."""
+    if not fa_native_is_on():
+        return
     with nogil:
         fa_native_wait()
     fa_native_look()

@@ -65,6 +65,8 @@ def start(mode: str | None = None, **options: object) -> None:
         _reason = _DISABLED
         return
     resolved = config.resolve(options, _configured)
+    if _core and resolved.native and not _core.is_active():
+        _core.native_prepare()  # gives up the GIL: another thread may start
     if _core and _core.is_active():
         return
     _reason = "disabled" if resolved.mode == "disabled" else _forbidden(resolved.dir)
@@ -325,6 +327,7 @@ def enable(mode: str | None = None) -> None:
     if _core is None or _config is None or _core.state().get("state") != "running":
         start(mode)
     elif not _core.is_active():
+        _core.native_wait()
         control.release(*control.UNTIL_ENABLED, mode=mode)
     elif _core.guard_has_stopped():
         _core.guard_rearm()

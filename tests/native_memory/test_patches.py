@@ -138,38 +138,6 @@ answer(seen=int(sum(fastalloc.read(path).live["size"] == 4321)))
     assert done.answer["seen"] > 0
 
 
-def test_an_initializer_that_wants_the_gil_gets_it(
-    programs: NativePrograms, compile_library: Callable[..., Path]
-) -> None:
-    """A thread loads it without the GIL, and holds the linker's lock; we look meanwhile, and hold the GIL."""
-    source = """
-#include <unistd.h>
-int PyGILState_Ensure(void);
-void PyGILState_Release(int);
-__attribute__((constructor)) static void want(void)
-{
-    usleep(300000);
-    PyGILState_Release(PyGILState_Ensure());
-}
-"""
-    library = compile_library(source, "wants", "-Wl,-z,now")
-    done = programs.run(
-        PRELUDE
-        + f"""
-import threading
-dlopen = ctypes.CDLL(None).dlopen
-dlopen.restype, dlopen.argtypes = ctypes.c_void_p, [ctypes.c_char_p, ctypes.c_int]
-fastalloc.start(native=True, interval_bytes=1)
-loader = threading.Thread(target=dlopen, args=({str(library)!r}.encode(), 2))
-loader.start()
-while loader.is_alive(): fastalloc.status()
-answer(native=fastalloc.status().native)
-""",
-        timeout=30,
-    )
-    assert done.answer == {"native": True}
-
-
 def test_an_indirect_function_that_allocates_is_seen(
     programs: NativePrograms, compile_library: Callable[..., Path]
 ) -> None:
@@ -201,56 +169,6 @@ answer(seen=seen, after=[library.get(10) is not None, library.get_here(10) is no
 
 def test_a_static_program_cannot_load_us() -> None:
     pytest.skip("a static program has no dynamic linker: no Python is there to load the core")
-
-
-def test_a_child_forked_while_a_library_was_loaded_says_so(
-    programs: NativePrograms, compile_library: Callable[..., Path]
-) -> None:
-    """It has the lock of the linker's list from a thread that it has not: it must not go through the objects."""
-    source = """
-#define _GNU_SOURCE
-#include <link.h>
-#include <unistd.h>
-static int wait(struct dl_phdr_info *info, size_t size, void *pipes)
-{
-    char byte;
-    (void)info, (void)size;
-    return write(((int *)pipes)[0], "", 1) == 1 && read(((int *)pipes)[1], &byte, 1) == 1;
-}
-int hold(int holding, int let_go) { return dl_iterate_phdr(wait, (int[]){holding, let_go}); }
-"""
-    library = compile_library(source, "waiting", "-Wl,-z,now")
-    done = programs.run(
-        PRELUDE
-        + f"""
-import json, signal, threading
-(held, holding), (go_on, let_go), (told, tell) = os.pipe(), os.pipe(), os.pipe()
-hold = ctypes.CDLL({str(library)!r}).hold
-calls = open_calls()
-fastalloc.start(native=True, interval_bytes=1)
-fastalloc.status()
-holder = threading.Thread(target=hold, args=(holding, go_on))
-holder.start()
-os.read(held, 1)
-pid = os.fork()
-if pid == 0:
-    signal.alarm(20)
-    status = fastalloc.status()
-    seen = calls.call_malloc(4444)
-    os.write(tell, json.dumps([status.native, status.native_reason, sample_at(seen)]).encode())
-    fastalloc.stop()
-    os._exit(0)
-code = os.waitpid(pid, 0)[1]
-os.write(let_go, b"x")
-holder.join()
-answer(code=code, child=json.loads(os.read(told, 4096)), native=fastalloc.status().native_reason)
-"""
-    )
-    native, reason, seen = done.answer["child"]
-    assert done.answer["code"] == 0
-    assert native and "forked while another thread was loading a library" in reason
-    assert seen == [4444, 4444, 4]
-    assert done.answer["native"] == ""
 
 
 def test_objects_unloaded_and_loaded_again(programs: NativePrograms, another: Path) -> None:

@@ -96,7 +96,9 @@ uint32_t fa_native_slots(void); /* that hold a hook */
 /* Goes through all loaded objects: patches what is new, and steps back where another tool has patched them.
  * About 1 ms. */
 void fa_native_look(void);
-/* Before it, without the GIL: waits for whoever loads a library, whose initializer may want the GIL. */
+/* WITHOUT the GIL, which the initializer of a library that is being loaded may want: it is waited for. Before fa_start
+ * with `native`; and before fa_native_look and fa_set_mode. What is loaded later they leave for the next look. */
+void fa_native_prepare(void);
 void fa_native_wait(void);
 
 /* --- the watcher: a thread of ours, for work that no allocation brings about (watcher.h) --- */

@@ -13,6 +13,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <pthread.h>
 #include <unistd.h>
 
 /* glibc 2.35's struct dl_find_object, for builds against older headers. */
@@ -33,18 +34,28 @@ static int find(uintptr_t address, struct found_object *found)
     return find_object((void *)address, found) == 0 && found->map && found->start;
 }
 
-const char *native_frames_prepare(void)
+static const char *why_not;
+
+static void prepare(void)
 {
     struct found_object found;
     void *raw_malloc = dlsym(RTLD_DEFAULT, "PyMem_RawMalloc");
     *(void **)(void *)&find_object = dlsym(RTLD_DEFAULT, "_dl_find_object");
-    if (!find_object) return "native frames need glibc 2.35 or later";
-    if (!find((uintptr_t)&native_frames_prepare, &found)) return "native frames: the core does not find itself";
+    why_not = !find_object                                       ? "native frames need glibc 2.35 or later"
+              : !find((uintptr_t)&native_frames_prepare, &found) ? "native frames: the core does not find itself"
+                                                                 : NULL;
+    if (why_not) return;
     own = found.map;
     python = raw_malloc && find((uintptr_t)raw_malloc, &found) ? found.map : NULL;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     program[length > 0 ? length : 0] = 0;
-    return NULL;
+}
+
+const char *native_frames_prepare(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, prepare);
+    return why_not;
 }
 
 /* --- which module --------------------------------------------------------------------------------- */

@@ -22,7 +22,7 @@
 
 #include "stack.h"
 
-/* Looks up what walks need. NULL, or why there can be none. Not in a hook. */
+/* Looks up what walks need, once: waits for who loads a library, see linker.h. NULL, or why there can be none. */
 const char *native_frames_prepare(void);
 
 /* Fills `frames` leaf first; returns how many. limit: an address in the eval loop's C frame, 0: there is none, and

@@ -55,8 +55,9 @@ extern struct native_originals native_original HIDDEN;
  * entry of its own for a library's function: then that is its address for all who ask. */
 extern void *native_addresses[NATIVE_HOOKS] HIDDEN;
 
-/* Looks them up, once. 0: there is no such allocator. */
+/* Looks them up, once: waits for who loads a library, see linker.h. 0: there is no such allocator. */
 int native_originals_find(void);
+int native_originals_known(void); /* it was done */
 
 /* native_mmap.c */
 void *native_mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset);

@@ -5,6 +5,7 @@
 #ifdef __GLIBC__
 
 #include <dlfcn.h>
+#include <pthread.h>
 
 #include "elf_slots.h"
 #include "hooks.h"
@@ -26,15 +27,25 @@ static int define(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
+static int known;
+
+static void find(void)
+{
+    for (int i = 0; i < NATIVE_HOOKS; i++) native_addresses[i] = dlsym(RTLD_DEFAULT, native_hooks[i].name);
+    dl_iterate_phdr(define, NULL);
+    hooks_order_stores();
+    __atomic_store_n(&known, 1, __ATOMIC_RELEASE);
+}
+
+int native_originals_known(void)
+{
+    return __atomic_load_n(&known, __ATOMIC_ACQUIRE);
+}
+
 int native_originals_find(void)
 {
-    static int found_already; /* the hooks may be running, so they never change */
-    if (!found_already) {
-        for (int i = 0; i < NATIVE_HOOKS; i++) native_addresses[i] = dlsym(RTLD_DEFAULT, native_hooks[i].name);
-        dl_iterate_phdr(define, NULL);
-        hooks_order_stores();
-        found_already = 1;
-    }
+    static pthread_once_t once = PTHREAD_ONCE_INIT; /* the hooks may be running, so they never change */
+    pthread_once(&once, find);
     return native_original.malloc && native_original.calloc && native_original.realloc && native_original.free &&
            native_original.mmap && native_original.munmap && native_original.mremap && native_original.dlsym;
 }

@@ -14,9 +14,7 @@
 
 #ifdef __GLIBC__
 
-#include <dlfcn.h>
 #include <sys/auxv.h>
-#include <unistd.h>
 
 #include "elf_slots.h"
 #include "kin.h"
@@ -55,6 +53,7 @@ static int busy; /* in a walk: a thread that finds it set goes on without */
 struct walk {
     uint64_t added, removed; /* the linker's counters that the walk is for */
     uint32_t position;
+    uint32_t settled;     /* the first so many objects are loaded for good: see linker.h */
     uint32_t found_count;
     uint32_t survivors;   /* the first so many objects were there at the last walk */
     uint32_t cursor;      /* in `objects`: before it, none is looked for any more */
@@ -199,6 +198,7 @@ static int visit(struct dl_phdr_info *info, size_t size, void *data)
         walk->stale = 1;
         return 1;
     }
+    if (!walk->remove && walk->position >= walk->settled) return 1;
     uint32_t position = walk->position++;
     if (!walk->remove && position < OBJECTS) {
         walk->object = &walked[position];
@@ -261,69 +261,6 @@ static int look_for_news(struct dl_phdr_info *info, size_t size, void *data)
     return 0;
 }
 
-static void give_up(const char *reason);
-
-static void tool_came(void *function)
-{
-    Dl_info info;
-    const char *file = dladdr(function, &info) && info.dli_fname ? strrchr(info.dli_fname, '/') : NULL;
-    char reason[sizeof native_state.why_off];
-    snprintf(reason, sizeof reason, "another tool has patched malloc or mmap (%s)", file ? file + 1 : "unknown");
-    if (object_count) fa_lose(FA_LOSS_DISPLACED);
-    give_up(reason);
-}
-
-/* They are in place again, but frees went unseen meanwhile. */
-static void tool_was_here(void)
-{
-    native_state.gaps++;
-    fa_lose(FA_LOSS_DISPLACED);
-    native_state_forget_samples(FA_NATIVE_GAP);
-}
-
-static void keep(const struct walk *walk)
-{
-    native_state.slots = native_state.refused = 0;
-    object_count = seen_count = walk->position < OBJECTS ? walk->position : OBJECTS;
-    for (uint32_t i = 0; i < object_count; i++) {
-        objects[i] = walked[i];
-        native_state.slots += objects[i].slots;
-        native_state.refused += objects[i].refused;
-    }
-    objects_added = seen_added = walk->added;
-}
-
-/* Patches all objects that were not seen yet. */
-static void walk_objects(int first)
-{
-    uint32_t lost = 0;
-    notice_walk();
-    for (int attempt = 0; attempt < 16; attempt++) {
-        struct walk walk = {.added = 0};
-        dl_iterate_phdr(look_for_news, &walk);
-        if (walk.added == seen_added) break;
-        if (other_allocators) kin_find(brings_allocator);
-        uint64_t added = walk.added - objects_added;
-        walk.survivors = object_count && added < walk.position ? walk.position - (uint32_t)added : 0;
-        linker_wait_for_loading();
-        walk.position = 0;
-        page_writer_begin(&walk.writer, first || !seen_count);
-        dl_iterate_phdr(visit, &walk);
-        page_writer_end(&walk.writer);
-        if (walk.tool) {
-            tool_came(walk.tool);
-            return;
-        }
-        lost += walk.lost;
-        if (walk.open) strangers_look_up();
-        if (walk.stale || walk.open) continue;
-        keep(&walk);
-        break;
-    }
-    if (lost) tool_was_here();
-    if (native_state.refused && !native_state.slots) give_up("the pages of libraries cannot be made writable");
-}
-
 static void restore_all(void)
 {
     struct walk walk = {.remove = 1};
@@ -342,16 +279,85 @@ static void give_up(const char *reason)
     native_state_forget_samples(FA_NATIVE_OFF);
 }
 
+static void tool_came(void *function)
+{
+    char file[100], reason[sizeof native_state.why_off];
+    stranger_file(function, file, sizeof file);
+    snprintf(reason, sizeof reason, "another tool has patched malloc or mmap (%s)", file);
+    if (object_count) fa_lose(FA_LOSS_DISPLACED);
+    give_up(reason);
+}
+
+/* They are in place again, but frees went unseen meanwhile. */
+static void tool_was_here(void)
+{
+    native_state.gaps++;
+    fa_lose(FA_LOSS_DISPLACED);
+    native_state_forget_samples(FA_NATIVE_GAP);
+}
+
+static void keep(const struct walk *walk, uint64_t settled)
+{
+    native_state.slots = native_state.refused = 0;
+    object_count = seen_count = walk->position < OBJECTS ? walk->position : OBJECTS;
+    for (uint32_t i = 0; i < object_count; i++) {
+        objects[i] = walked[i];
+        native_state.slots += objects[i].slots;
+        native_state.refused += objects[i].refused;
+    }
+    objects_added = seen_added = settled;
+}
+
+/* How many are left if the last `added` of them are not counted. */
+static uint32_t without(uint32_t all, uint64_t added)
+{
+    return added < all ? all - (uint32_t)added : 0;
+}
+
+/* Patches all objects that were not seen yet and are settled. `wait`: for those that are not. */
+static void walk_objects(int first, int wait)
+{
+    uint32_t lost = 0;
+    notice_walk();
+    for (int attempt = 0; attempt < 16; attempt++) {
+        struct walk walk = {.added = 0};
+        dl_iterate_phdr(look_for_news, &walk);
+        if (walk.added == seen_added) break;
+        uint64_t settled = linker_settled(walk.added, wait);
+        if (settled < walk.added) notice_loading();
+        if (settled == seen_added) break;
+        if (other_allocators) kin_find(brings_allocator);
+        if (object_count) walk.survivors = without(walk.position, walk.added - objects_added);
+        walk.settled = without(walk.position, walk.added - settled);
+        walk.position = 0;
+        page_writer_begin(&walk.writer, first || !seen_count);
+        dl_iterate_phdr(visit, &walk);
+        page_writer_end(&walk.writer);
+        if (walk.tool) {
+            tool_came(walk.tool);
+            return;
+        }
+        lost += walk.lost;
+        if (walk.open) strangers_look_up();
+        if (walk.stale) notice_loading(); /* it may be so each time */
+        if (walk.stale || walk.open) continue;
+        keep(&walk, settled);
+        break;
+    }
+    if (lost) tool_was_here();
+    if (native_state.refused && !native_state.slots) give_up("the pages of libraries cannot be made writable");
+}
+
 /* Law 5. */
 static int can_walk(void)
 {
-    if (linker_is_free()) return 1;
-    if (!native_state.stuck) {
-        native_state.stuck = 1;
+    int free = linker_is_free();
+    if (native_state.stuck == free) {
+        native_state.stuck = !free;
         native_state_publish();
     }
-    end();
-    return 0;
+    if (!free) end();
+    return free;
 }
 
 static int begin(void)
@@ -368,7 +374,7 @@ void patches_install(void)
     object_count = 0;
     forget_objects();
     if (native_originals_find()) {
-        walk_objects(1);
+        walk_objects(1, 0);
         if (native_state.on) native_state_event(FA_NATIVE_ON);
     } else {
         give_up("the C library's allocator is not to be found by name");
@@ -385,7 +391,7 @@ void patches_remove(void)
     end();
 }
 
-static void look(int at_all)
+static void look(int at_all, int wait)
 {
     if (!native_state.on || fa_barred() || !begin()) return;
     int saved = errno;
@@ -394,7 +400,7 @@ static void look(int at_all)
         forget_objects();
         at_all = 1;
     }
-    if (native_state.on) walk_objects(at_all);
+    if (native_state.on) walk_objects(at_all, wait);
     if (memcmp(&before, &native_state, sizeof before) != 0) native_state_publish(); /* which takes our lock */
     end();
     errno = saved;
@@ -402,13 +408,13 @@ static void look(int at_all)
 
 void patches_follow(void)
 {
-    look(0);
+    look(0, 1);
     notice_at_sample(); /* a thread without the GIL may not look */
 }
 
 void fa_native_look(void)
 {
-    look(1);
+    look(1, 0);
 }
 
 void patches_child(void)

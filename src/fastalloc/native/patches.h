@@ -8,9 +8,10 @@
  *  1. A slot is changed only from the original to the hook, and from the hook to the original. (One
  *     that is not bound yet is bound by that.) What another tool put there stays.
  *  2. A page has the protection afterwards that it had before.
- *  3. An object that is being loaded is not touched: the linker still adds to its slots. So before
- *     objects are patched, whoever is loading one is waited for, and if one was added
- *     since then, it is all done again.
+ *  3. An object that is being loaded is not touched: the linker still adds to its slots. Only those are patched
+ *     that are known to be settled (linker.h); whoever looks waits for that beforehand, without the GIL, and what was
+ *     added since is left for the next look, which the watcher is asked for. Where the program is about to wait for
+ *     the linker itself, at dlsym, it is waited for right here.
  *  4. Objects are gone through only by a thread that holds the GIL, so that os.fork() finds the
  *     linker's lock free. Nothing here is called from an allocation.
  *  5. A fork's child may inherit the linker's lock from a thread that it has not: nobody could take it again,

@@ -1,7 +1,7 @@
 /* Values of slots that are neither an original nor a hook of ours: what are they?
  *
- * The question is asked while objects are gone through, where the linker must not be called; it is answered
- * afterwards, and the objects are gone through again.
+ * The question is asked while objects are gone through, one by one. To answer it they are gone through again,
+ * and once more to go by it. The linker is not asked: it may be loading, see linker.h.
  */
 #ifndef FA_STRANGERS_H
 #define FA_STRANGERS_H
@@ -17,7 +17,8 @@ enum stranger_verdict {
 
 /* `name`: of the function whose slot it is; outlives the answer. */
 enum stranger_verdict stranger_verdict(void *value, const char *name);
-void strangers_look_up(void);
+void strangers_look_up(void); /* not inside dl_iterate_phdr */
+void stranger_file(const void *value, char *file, size_t bytes); /* the name of the file that it lies in */
 void strangers_forget(void); /* objects were unloaded: an address may be another's now */
 
 #endif
