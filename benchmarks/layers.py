@@ -15,6 +15,7 @@ from benchmarks.tables import Table
 Document = dict[str, Any]
 
 LAYERS = (
+    ("an idle thread, as the watcher is", "thread", "none"),
     ("hooks as ours that only forward", "forward", "none"),
     ("counters and countdown", "counters", "forward"),
     ("sampling, one frame: live table, recording", "shallow", "counters"),

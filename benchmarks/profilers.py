@@ -47,6 +47,14 @@ def _none(scratch: str) -> None:
     pass
 
 
+def _thread(scratch: str) -> None:
+    """What any second thread costs, though it never runs: the C library's malloc and mutexes lock for real from
+    then on, and sqlite, for one, locks some thousand times per query. fastalloc's watcher is such a thread."""
+    import threading
+
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
 def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
     def start(scratch: str) -> None:
         import fastalloc
@@ -150,6 +158,7 @@ PROFILERS = {
     for profiler in (
         Profiler("none", "none", _none),
         Profiler("control", "none, again (the noise)", _none),
+        Profiler("thread", "none, with an idle thread", _thread),
         Profiler("forward", "hooks as ours that only forward", _forward(True)),
         Profiler("forward_all", "hooks on all that only forward", _forward(False)),
         Profiler("disabled", "fastalloc disabled (imported)", _fastalloc("disabled")),
