@@ -4,19 +4,58 @@ A request passes here once, with caches that its own work has filled: each bytec
 30 ns, ten times what a loop in a benchmark shows. What only few requests need is Python's, in requests/.
 """
 
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-cdef uint64_t _growing_bytes = UINT64_MAX
+
+cdef uint64_t _growing_bytes = UINT64_MAX, _large_bytes = 0
 
 
-def set_growing_bytes(uint64_t size):
-    """From how many bytes of its own a running request asks whether to be looked at closely."""
-    global _growing_bytes
-    _growing_bytes = size
+def set_sizes(uint64_t growing_bytes, uint64_t large_bytes):
+    """From how many bytes of its own a running request asks whether to be looked at closely, and one that
+    has ended whether to be kept."""
+    global _growing_bytes, _large_bytes
+    _growing_bytes, _large_bytes = growing_bytes, large_bytes
+
+
+# What most requests need of the choice of requests and of the sums of their routes, so that Python is asked only
+# where there is something to decide.
+cdef int64_t _lot_left = -1  # requests before the next one that is chosen by lot; -1: not drawn yet
+cdef dict _looks_due = {}  # route: when one is to be looked at, by time.monotonic()
+cdef dict _totals_of = {}  # route: RouteTotals
+cdef bint _all_are_told = True
+
+
+def draw_again():
+    """Who is chosen by lot is drawn anew: the chances are others now."""
+    global _lot_left
+    _lot_left = -1
+
+
+def set_looks_due(dict due):
+    """When a request of a route is to be looked at, by time.monotonic(): as its owner writes it, from here on."""
+    global _looks_due
+    _looks_due = due
+
+
+def set_route_totals(dict totals, bint all_are_told):
+    """The RouteTotals of each route: as its owner writes it, from here on. all_are_told: call _finish at the
+    end of every request, not only of those that are chosen, large, or the first of their route."""
+    global _totals_of, _all_are_told
+    _totals_of, _all_are_told = totals, all_are_told
+
+
+cdef bint _a_look_is_due(str route) except -1:
+    cdef timespec now
+    due = _looks_due.get(route)
+    if due is None:
+        return True
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return now.tv_sec + now.tv_nsec * 1e-9 >= <double>due
 
 
 cdef class RequestSpan(Span):
     """A span with phases of its own, one after the other. See fastalloc.requests.Request, which adds what is
-    done where a request is looked at closely: _look, _mark and _finish."""
+    to be done only for few: _draw, _begin, _look, _choose_for_route, _mark, _finish and _keep."""
     cdef public str kind, error, chosen
     cdef public object status
     cdef public bint ended
@@ -33,18 +72,42 @@ cdef class RequestSpan(Span):
         self.checkpoints = []
         self.digests = {}
 
-    def open(self, str kind, bint named, route_of):
-        """Begin; whether it is recorded."""
+    def open(self, str kind, bint named, route_of, token):
+        """Begin, and choose whether to look at it closely."""
         self.kind = kind
         self._named = named
         self._route_of = route_of
         self._recorded = fa_is_active()
         if not self._recorded:
             self.phases = {}
-            return False
+            return
         self.phases = self.gather()
         self.__enter__()
-        return True
+        cdef str mode = MODES[fa_get_header().mode]
+        cdef bint drawn = mode == "light" and self._is_drawn()
+        if token or drawn or mode not in ("light", "standby") or (named and _a_look_is_due(self.name)):
+            self._begin(token, drawn)
+
+    cdef bint _is_drawn(self) except -1:
+        """Whether it is the one that is chosen by lot."""
+        global _lot_left
+        if _lot_left < 0:
+            _lot_left = self._draw()
+        _lot_left -= 1
+        return _lot_left < 0
+
+    def rename(self, name):
+        """Give the request its final name, the route being known now. Whether to look at one of this
+        route is decided here, for each name once."""
+        cdef bint known = self._named
+        self._route_of = None
+        self._named = True
+        if name != self.name:
+            Span.rename(self, name)
+        elif known:
+            return
+        if self._recorded and not self.chosen and (self._forced_route or _a_look_is_due(self.name)):
+            self._choose_for_route()
 
     @property
     def phase(self):
@@ -90,6 +153,7 @@ cdef class RequestSpan(Span):
     def end(self, error=None):
         """The work is done, or `error` has ended it: leave phase and span. Does nothing the second
         time."""
+        cdef RouteTotals totals
         if self.ended:
             return
         if error is not None:
@@ -100,7 +164,18 @@ cdef class RequestSpan(Span):
         self.ended = True
         if self._recorded:
             self.__exit__(None, None, None)
-            self._finish()
+            totals = <RouteTotals>_totals_of.get(self.name)
+            if totals is None or self.chosen or _all_are_told:
+                self._finish()
+            elif totals.add(self) >= _large_bytes:
+                self._keep()
+
+    @property
+    def is_error(self):
+        """Whether it ended with an exception, or with a status that says that it failed."""
+        if isinstance(self.status, int):
+            return self.error != "" or 500 <= self.status < 600
+        return self.error != "" or self.status in ("FAILURE", "failed")
 
 
 cdef class RouteTotals:
@@ -115,7 +190,7 @@ cdef class RouteTotals:
     def __cinit__(self):
         memset(self.bytes_log2, 0, sizeof(self.bytes_log2))
 
-    def add(self, RequestSpan request, bint is_error):
+    cpdef uint64_t add(self, RequestSpan request) except? 0:
         """One more request, which has ended. Gives the most that its own blocks held, in bytes."""
         cdef fa_totals totals
         fa_scope_totals(request.scope, &totals)
@@ -123,7 +198,7 @@ cdef class RouteTotals:
         cdef uint64_t rest = totals.bytes
         cdef int width = 0
         self.count += 1
-        self.errors += is_error
+        self.errors += bool(request.is_error)
         self.bytes += totals.bytes
         self.held_bytes += totals.held_bytes
         self.ms += ms

@@ -78,13 +78,12 @@ class RequestSpan(Span):
     _forced_route = ""
     _route_of: object = None
 
-    def open(self, kind: str, named: bool, route_of: object) -> bool:
+    def open(self, kind: str, named: bool, route_of: object, token: object) -> None:
         """It is not recorded."""
         self.kind = kind
         self.phases: dict[str, Any] = {}
         self.digests: dict[str, Any] = {}
         self.checkpoints: list[Any] = []
-        return False
 
     def enter(self, name: str) -> None:
         """There are no phases."""
@@ -103,7 +102,7 @@ class RouteTotals:
 
     count = errors = 0
 
-    def add(self, request: object, is_error: bool) -> int:
+    def add(self, request: object) -> int:
         """Nothing was measured."""
         return 0
 

@@ -136,7 +136,7 @@ void fa_scope_close(fa_scope scope)
 {
     struct fa_thread *slot = scope && fa_is_active() ? thread_slot() : NULL;
     if (!slot) return;
-    usage_refresh(10000000);
+    usage_refresh(USAGE_SCOPE_NS);
     fa_scope next = fa_context_scope(); /* the context variable is back already */
     fa_lock();
     struct scope *closing = scope_get(scope);

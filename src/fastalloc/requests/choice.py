@@ -12,8 +12,10 @@ minute.
 from __future__ import annotations
 
 import _random  # the class behind `random`, without the 3 ms that importing `random` takes
+from math import log1p
 from time import monotonic
 
+NEVER = 1 << 62
 MAX_ROUTES = 1000
 ROUTE_SECONDS = 60.0
 GROWING_BYTES = 16 << 20
@@ -28,23 +30,29 @@ class Choice:
 
     def __init__(self, seed: int = 0) -> None:
         self._random = _random.Random(seed) if seed else _random.Random()
-        self._route_due: dict[str, float] = {}
+        self.looks_due: dict[str, float] = {}
         self._growing_due: dict[str, float] = {}
         self._largest: list[int] = []
         self._largest_until = 0.0
 
-    def by_lot(self, percent: float) -> bool:
-        """Whether a request that begins is one of `percent` in a hundred."""
-        return percent > 0 and self._random.random() * 100 < percent
+    def draw(self, percent: float) -> int:
+        """How many requests pass before the next one of `percent` in a hundred: one draw for each that is
+        chosen, from the geometric distribution, by inversion."""
+        if percent <= 0:
+            return NEVER
+        if percent >= 100:
+            return 0
+        passed = log1p(-self._random.random()) / log1p(-percent / 100)
+        return int(min(passed, NEVER))
 
     def for_its_route(self, route: str) -> bool:
         """Whether no request of the route has been looked at for a minute."""
-        return _is_due(self._route_due, route, ROUTE_SECONDS)
+        return _is_due(self.looks_due, route, ROUTE_SECONDS)
 
     def looked_at(self, route: str) -> None:
         """A request of the route is looked at, for whatever reason."""
-        if route in self._route_due or len(self._route_due) < MAX_ROUTES:
-            self._route_due[route] = monotonic() + ROUTE_SECONDS
+        if route in self.looks_due or len(self.looks_due) < MAX_ROUTES:
+            self.looks_due[route] = monotonic() + ROUTE_SECONDS
 
     def for_growing(self, route: str, held_bytes: int) -> bool:
         """Whether a running request has grown so large that the rest of it shall be looked at."""

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ROUTES_SECONDS = 60.0
 ROUTES_JOB = "routes of requests"
 DIGEST_BYTES = 8 << 10
-FAILED = ("FAILURE", "failed")
 SAID_SECONDS, SAID_A_MINUTE = 60.0, 20
 
 log = RequestLog()
@@ -41,9 +40,7 @@ listeners: list[Listener] = []
 
 def ended(request: Request, is_among_largest: Callable[[int], bool]) -> None:
     """A request has ended, and its trackers have said what they have to say."""
-    status = request.status
-    is_error = 500 <= status < 600 if isinstance(status, int) else status in FAILED
-    peak = _routes.of(request.name).add(request, is_error or request.error != "")
+    peak = _routes.of(request.name).add(request)
     if not _routes_scheduled:
         _schedule_routes()
     if listeners:
@@ -51,11 +48,14 @@ def ended(request: Request, is_among_largest: Callable[[int], bool]) -> None:
         for listener in listeners:
             _listening.call(listener, request, totals)
     if request.chosen or peak >= LARGEST_BYTES:
-        _keep(request, request.totals(), is_among_largest(peak))
+        keep(request, is_among_largest)
 
 
-def _keep(request: Request, totals: Totals, is_among_largest: bool) -> None:
-    kept = request.chosen or ("largest" if is_among_largest else "")
+def keep(request: Request, is_among_largest: Callable[[int], bool]) -> None:
+    """Keep it in the log where it is chosen or among the largest, and tell of high memory usage."""
+    totals = request.totals()
+    is_large = totals[5] >= LARGEST_BYTES and is_among_largest(totals[5])
+    kept = request.chosen or ("largest" if is_large else "")
     if kept:
         instant = time()
         log.add(lambda: summary(request, totals, kept, instant))
@@ -69,6 +69,8 @@ def _keep(request: Request, totals: Totals, is_among_largest: bool) -> None:
 def listen(listener: Listener) -> None:
     """Call `listener(request, totals)` with each request that ends, on its path, under a breaker."""
     listeners.append(listener)
+    _routes.all_are_told = True
+    _routes.share()
 
 
 def flush() -> None:
@@ -84,7 +86,7 @@ def forget() -> None:
     """In a forked child: what waits and what is added up is the parent's to tell."""
     global _routes, _said, _routes_scheduled
     log.forget()
-    _routes, _said = Routes(), logs.Limit(SAID_SECONDS, SAID_A_MINUTE)
+    _routes, _said = Routes(bool(listeners)), logs.Limit(SAID_SECONDS, SAID_A_MINUTE)
     _routes_scheduled = False
 
 

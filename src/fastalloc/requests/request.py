@@ -7,13 +7,13 @@ import os
 from fastalloc import profiler, spans, tokens
 from fastalloc.breaker import Breaker
 from fastalloc.requests import endings
-from fastalloc.requests.choice import GROWING_BYTES, Choice
+from fastalloc.requests.choice import GROWING_BYTES, LARGEST_BYTES, Choice
 
 try:
     from fastalloc import _core
     from fastalloc._core import RequestSpan
 
-    _core.set_growing_bytes(GROWING_BYTES)
+    _core.set_sizes(GROWING_BYTES, LARGEST_BYTES)
 except ImportError:
     from fastalloc.inactive import RequestSpan  # type: ignore[assignment]
 
@@ -31,6 +31,7 @@ MAX_CHECKPOINTS = 32
 # Between samples of a forced request: nearly each block of a page or more, and of small ones those that
 # are many. To take every allocation would slow the request down by ten.
 FORCED_INTERVAL_BYTES = 4096
+DRAW_FAILED = 1000  # requests until it is tried again
 
 
 class Request(RequestSpan, spans.span):
@@ -56,18 +57,6 @@ class Request(RequestSpan, spans.span):
         """What the request is called: its span's name."""
         return self.name
 
-    def rename(self, name: object) -> None:
-        """Give the request its final name, the route being known now. Whether to look at one of this
-        route is decided here, for each name once."""
-        self._route_of = None
-        known, self._named = self._named, True
-        if name != self.name:
-            super().rename(name)
-        elif known:
-            return
-        if self._recorded and not self.chosen:
-            _choosing.call(self._choose_for_route)
-
     def digest(self, name: str, content: dict[str, Any]) -> None:
         """Keep what a tracker has found, for the log. One per name: the last. JSON-able, numbers and
         names only, a few KiB: what is longer is left out of the log."""
@@ -86,7 +75,35 @@ class Request(RequestSpan, spans.span):
         """It has ended, and is recorded."""
         _ending.call(self._tell)
 
+    def _keep(self) -> None:
+        """It was large, and else like most."""
+        _ending.call(endings.keep, self, choice().for_its_size)
+
     # --- what is chosen ---
+
+    def _draw(self) -> int:
+        """How many requests pass before one is chosen by lot."""
+        return int(_choosing.call(_draw, default=DRAW_FAILED))
+
+    def _begin(self, token: str | None, drawn: bool) -> None:
+        """It may be chosen at its begin. drawn: by lot."""
+        _choosing.call(self._choose_at_begin, token, drawn)
+
+    def _choose_at_begin(self, token: str | None, drawn: bool) -> None:
+        if token:
+            route = tokens.check(token, profiler.option("token_secret"))
+            if route == "":
+                self._choose("forced")
+                return
+            self._forced_route = route or ""
+        if drawn:
+            self._choose("lot")
+            return
+        if _core.mode() in ("aggressive", "targeted"):
+            self._choose("mode")
+            return
+        if self._named:
+            self._choose_route()
 
     def _look(self) -> bool:
         """Whether it is to be looked at after all: asked while its route is not known, and once it is large."""
@@ -107,6 +124,10 @@ class Request(RequestSpan, spans.span):
             _choosing.call(self._choose, "forced")
 
     def _choose_for_route(self) -> None:
+        """Its route is known now, and one is to be looked at, or a token has named one."""
+        _choosing.call(self._choose_route)
+
+    def _choose_route(self) -> None:
         if self._forced_route and self._forced_route in (self.name, self.name.partition(" ")[2]):
             self._choose("forced")
         elif choice().for_its_route(self.name):
@@ -180,13 +201,22 @@ def choice() -> Choice:
     global _choice
     if _choice is None:
         _choice = Choice(int(profiler.option("seed")))
+        if _core is not None:
+            _core.set_looks_due(_choice.looks_due)
     return _choice
+
+
+def _draw() -> int:
+    return choice().draw(profiler.option("request_percent"))
 
 
 def _forget() -> None:
     global _choice
     _choice = None
     endings.forget()
+    if _core is not None:
+        _core.draw_again()
+        _core.set_looks_due({})
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -210,28 +240,8 @@ def begin(
     if not _prepared:
         prepare()
     request = Request(name)
-    if request.open(kind, named, route_of):
-        _choosing.call(_choose_at_begin, request, token)
+    request.open(kind, named, route_of, token)
     return request
-
-
-def _choose_at_begin(request: Request, token: str | None) -> None:
-    if token:
-        route = tokens.check(token, profiler.option("token_secret"))
-        if route == "":
-            request._choose("forced")
-            return
-        request._forced_route = route or ""
-    mode = _core.mode()
-    if mode == "light":
-        if choice().by_lot(profiler.option("request_percent")):
-            request._choose("lot")
-            return
-    elif mode in ("aggressive", "targeted"):
-        request._choose("mode")
-        return
-    if request._named:
-        request._choose_for_route()
 
 
 def active() -> bool:

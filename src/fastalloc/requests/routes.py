@@ -6,9 +6,12 @@ from __future__ import annotations
 from time import time
 
 try:
-    from fastalloc._core import RouteTotals
+    from fastalloc._core import RouteTotals, set_route_totals
 except ImportError:
     from fastalloc.inactive import RouteTotals  # type: ignore[assignment]
+
+    def set_route_totals(totals: dict[str, RouteTotals], all_are_told: bool) -> None:
+        """There is nobody to tell."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,11 +22,20 @@ OTHER = "(other)"
 
 
 class Routes:
-    """RouteTotals by route, since the last time they were taken."""
+    """RouteTotals by route, since the last time they were taken.
 
-    def __init__(self) -> None:
+    all_are_told: whether somebody wants to be told of every request that ends.
+    """
+
+    def __init__(self, all_are_told: bool = False) -> None:
+        self.all_are_told = all_are_told
         self._totals: dict[str, RouteTotals] = {}
         self._since = time()
+        self.share()
+
+    def share(self) -> None:
+        """Let the core add most requests by itself: those of a route that is known here."""
+        set_route_totals(self._totals, self.all_are_told)
 
     def of(self, route: str) -> RouteTotals:
         """The totals of a route; beyond `MAX_ROUTES` those of all others."""
@@ -37,6 +49,7 @@ class Routes:
     def take(self) -> dict[str, Any] | None:
         """The totals so far, as a line of the log, and begin anew; None where nothing was added."""
         taken, self._totals = self._totals, {}
+        self.share()
         since, self._since = self._since, time()
         if not taken:
             return None
