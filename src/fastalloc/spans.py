@@ -8,9 +8,9 @@ from __future__ import annotations
 
 try:
     from fastalloc import _core
-    from fastalloc._core import Phase, Span
+    from fastalloc._core import Phase, Span, context_number
 except ImportError:
-    from fastalloc.inactive import Phase, Span  # type: ignore[assignment]
+    from fastalloc.inactive import Phase, Span, context_number  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 
@@ -87,11 +87,6 @@ class phase(Phase):
             function = _function_to_decorate(self, args, kwargs)
             name = self.name
             return _decorate(function, lambda: phase(name))
-
-
-def context_number() -> int:
-    """Tells the running context from others that exist now: a phase belongs to one. 0.1 us."""
-    return _core.context_number() if _core is not None else 0
 
 
 def checkpoint(name: str) -> None:

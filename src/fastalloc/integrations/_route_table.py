@@ -16,10 +16,7 @@ from ._names import NO_ROUTE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, MutableMapping
 
-MAX_KNOWN, MAX_KNOWN_CHARACTERS = (
-    256,
-    100,
-)  # paths whose routes are remembered: most requests are for few
+MAX_KNOWN, MAX_KNOWN_CHARACTERS = 256, 100
 MAX_DEPTH = 20  # mounts in mounts; an application may mount itself
 
 
@@ -27,31 +24,21 @@ class RouteTable:
     """The routes of one application. `routes` is its own list: the table follows when that grows."""
 
     def __init__(self, routes: list[Any], depth: int = 0) -> None:
-        self._routes = routes
+        self.routes = routes
+        self.path_tells = False
+        """Whether the kind of request, its method and path are all that a route depends on."""
         self._length = -1
         self._depth = depth
         self._entries: list[_Entry] = []
-        self._path_tells = False
-        self._known: dict[tuple[str, str, str], str | None] = {}
 
     def find(self, scope: MutableMapping[str, Any], path: str) -> str | None:
         """The template of the route for `path` (below the application's root) and the scope's method:
         the first that takes both, else the first that takes the path. None: there is none."""
-        if len(self._routes) != self._length:
-            self._length = len(self._routes)
-            self._entries = [_Entry(route, self._depth) for route in _flat(self._routes)]
-            self._path_tells = all(entry.match and not entry.below for entry in self._entries)
-            self._known.clear()
-        if not self._path_tells or len(path) > MAX_KNOWN_CHARACTERS:
-            return self._match(scope, path)
-        key = scope["type"], scope.get("method", ""), path
-        try:
-            return self._known[key]
-        except KeyError:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            found = self._known[key] = self._match(scope, path)
-            return found
+        if len(self.routes) != self._length:
+            self._length = len(self.routes)
+            self._entries = [_Entry(route, self._depth) for route in _flat(self.routes)]
+            self.path_tells = all(entry.match and not entry.below for entry in self._entries)
+        return self._match(scope, path)
 
     def _match(self, scope: MutableMapping[str, Any], path: str) -> str | None:
         partial = None
@@ -73,6 +60,24 @@ class RouteTable:
                 return entry.template_of(scope, path, found)
             partial = partial or entry
         return partial.template if partial is not None else None
+
+
+class KnownNames:
+    """The names of the last requests, by what they depend on: most requests are for few paths. To be used
+    while `routes`, the application's own list, is of the length that it had then: `routes_count`."""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, str, str, str], str | None] = {}
+        self.routes: list[Any] = []
+        self.routes_count = 0
+
+    def add(self, table: RouteTable, key: tuple[str, str, str, str], name: str | None) -> None:
+        """Remember a name that the table has just told."""
+        if len(table.routes) != self.routes_count or len(self.names) >= MAX_KNOWN:
+            self.names.clear()
+        self.routes, self.routes_count = table.routes, len(table.routes)
+        if table.path_tells and sum(map(len, key)) <= MAX_KNOWN_CHARACTERS:
+            self.names[key] = name
 
 
 class _Entry:

@@ -64,19 +64,16 @@ class ASGIMiddleware:
                 hide_frames(error)
                 raise
             return
-        method = method_name(str(scope.get("method", "WEBSOCKET")))
-        name = self._given_name(scope, method)
-        # A name that is given stays. A route may turn out to be another: a middleware has changed the path.
-        route_taken = None if self._name is not None and name else self._follow(scope, method)
+        name = self._name_ahead(scope)
         request = requests.begin(
-            name or f"{method} {NO_ROUTE}",
+            name or f"{method_of(scope)} {NO_ROUTE}",
             kind=scope["type"],
             token=_token(scope) if profiler.option("token_secret") else None,
             named=name is not None,
-            route_of=None if name else route_taken,
+            route_of=None if name is not None else self._follow(scope),
         )
         request.enter("app")
-        sending = _Sending(request, send, route_taken)
+        sending = _Sending(self, request, scope, send, name is not None)
         try:
             await self._app(scope, receive, sending)
         except BaseException as error:
@@ -87,36 +84,36 @@ class ASGIMiddleware:
         sending.end()
         request.end()
 
-    def _route_ahead(self, scope: Scope) -> str | None:
-        """The route that the application will take; None where that cannot be told."""
-        return None
-
-    def _route_taken(self, scope: Scope, path: str, root: str) -> str | None:
-        """The route that the application has taken; None while that cannot be told. path, root: the
-        scope's, when the request began."""
-        return route_left_behind(scope, root)
-
-    def _given_name(self, scope: Scope, method: str) -> str | None:
+    def _name_ahead(self, scope: Scope) -> str | None:
+        """The request's name before the application is called; None where it cannot be told. It holds as
+        long as the scope's path is the same, and a name that is given stays."""
+        if self._name is None:
+            return None
         try:
-            if self._name is not None:
-                return self._names.bounded(self._name(scope))
-            route = self._route_ahead(scope)
+            return self._names.bounded(self._name(scope)) or None
         except Exception:  # a name is not worth a request
             return None
-        return self._names.bounded(f"{method} {route}") if route else None
 
-    def _follow(self, scope: Scope, method: str) -> Callable[[], str | None]:
-        """What tells the name once the application has taken its route."""
+    def name_taken(self, scope: Scope, path: str, root: str) -> str | None:
+        """The request's name once the application answers, by the route that it has taken; None while, or
+        where, that cannot be told. path, root: the scope's, when the request began."""
+        try:
+            route = self._route_taken(scope, path, root)
+        except Exception:  # whatever is in there, it is not worth a request
+            return None
+        return self._names.bounded(f"{method_of(scope)} {route}") if route else None
+
+    def _route_taken(self, scope: Scope, path: str, root: str) -> str | None:
+        return route_left_behind(scope, root)
+
+    def _follow(self, scope: Scope) -> Callable[[], str | None]:
         path, root = scope.get("path", ""), scope.get("root_path", "")
+        return lambda: self.name_taken(scope, path, root)
 
-        def name_of_route() -> str | None:
-            try:
-                route = self._route_taken(scope, path, root)
-            except Exception:  # whatever is in there, it is not worth a request
-                return None
-            return self._names.bounded(f"{method} {route}") if route else None
 
-        return name_of_route
+def method_of(scope: Scope) -> str:
+    """The method of an HTTP request; "WEBSOCKET" of a connection."""
+    return method_name(str(scope.get("method", "WEBSOCKET")))
 
 
 def _watching_lifespan(send: Send) -> Send:
@@ -141,14 +138,35 @@ class _Sending:
     response (as Starlette's streams and Django do), "stream" is a phase inside "app", in that task.
     """
 
-    __slots__ = ("_context", "_inner", "_inner_context", "_name_of_route", "_request", "_send")
+    __slots__ = (
+        "_context",
+        "_inner",
+        "_inner_context",
+        "_is_named",
+        "_middleware",
+        "_path",
+        "_request",
+        "_root",
+        "_routing",
+        "_scope",
+        "_send",
+    )
 
     def __init__(
-        self, request: Request, send: Send, name_of_route: Callable[[], str | None] | None
+        self,
+        middleware: ASGIMiddleware,
+        request: Request,
+        scope: Scope,
+        send: Send,
+        is_named: bool,
     ) -> None:
+        self._middleware = middleware
         self._request = request
+        self._scope = scope
         self._send = send
-        self._name_of_route = name_of_route
+        self._is_named = is_named
+        self._routing = True
+        self._path, self._root = scope.get("path", ""), scope.get("root_path", "")
         self._context = requests.context_number()
         self._inner: fastalloc.phase | None = None
 
@@ -160,14 +178,15 @@ class _Sending:
             return self._send(message) if message.get("more_body") else self._send_last(message)
         if kind == "http.response.start":
             self._request.status = message.get("status", 0)
-            self._routed()
+            if self._routing:
+                self._routed()
             if self._context == requests.context_number():
                 self._request.enter("stream")
             elif self._inner is None:
                 self._inner_context = requests.context_number()
                 self._inner = fastalloc.phase("stream")
                 self._inner.__enter__()
-        elif kind == "websocket.accept":
+        elif kind == "websocket.accept" and self._routing:
             self._routed()
         elif kind == "websocket.close":
             self._request.status = message.get("code", 1000)
@@ -175,9 +194,10 @@ class _Sending:
 
     def _routed(self) -> None:
         """The application answers, so its router has left the route behind."""
-        if self._name_of_route is not None:
-            self._request.rename(self._name_of_route() or self._request.name)
-            self._name_of_route = None
+        self._routing = False
+        if not self._is_named or self._scope.get("path", "") != self._path:
+            name = self._middleware.name_taken(self._scope, self._path, self._root)
+            self._request.rename(name or self._request.name)
 
     async def _send_last(self, message: Message) -> None:
         try:
@@ -193,7 +213,7 @@ class _Sending:
 
     def end(self) -> None:
         """The response is complete, or will never be."""
-        if self._name_of_route is not None:
+        if self._routing:
             self._routed()
         if self._inner is not None:
             self._leave_inner()

@@ -16,8 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._names import NO_ROUTE
-from ._route_table import RouteTable, below_root, table_of
-from .asgi import ASGIMiddleware, route_left_behind
+from ._route_table import KnownNames, RouteTable, below_root, table_of
+from .asgi import ASGIMiddleware, method_of, route_left_behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -37,6 +37,25 @@ class Middleware(ASGIMiddleware):
         self._table: RouteTable | None = None
         self._root = ""
         self._looked = False
+        self._known = KnownNames()
+
+    def _name_ahead(self, scope: Scope) -> str | None:
+        if self._name is not None:
+            return super()._name_ahead(scope)
+        key = scope["type"], scope.get("method", ""), scope.get("root_path", ""), scope["path"]
+        try:
+            if self._known.routes_count == len(self._known.routes):
+                return self._known.names[key]
+        except KeyError:
+            pass
+        try:
+            route = self._route_ahead(scope)
+        except Exception:  # a name is not worth a request
+            return None
+        name = self._names.bounded(f"{method_of(scope)} {route}") if route else None
+        if self._table is not None:
+            self._known.add(self._table, key, name)
+        return name
 
     def _route_ahead(self, scope: Scope) -> str | None:
         if not self._looked:  # by now the application has all of its routes

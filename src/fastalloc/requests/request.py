@@ -12,10 +12,11 @@ from fastalloc.requests.choice import GROWING_BYTES, LARGEST_BYTES, Choice
 try:
     from fastalloc import _core
     from fastalloc._core import RequestSpan
+    from fastalloc._core import is_active as active
 
     _core.set_sizes(GROWING_BYTES, LARGEST_BYTES)
 except ImportError:
-    from fastalloc.inactive import RequestSpan  # type: ignore[assignment]
+    from fastalloc.inactive import RequestSpan, active  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 
@@ -242,11 +243,6 @@ def begin(
     request = Request(name)
     request.open(kind, named, route_of, token)
     return request
-
-
-def active() -> bool:
-    """Whether a request that begins now is recorded: else its name need not be found out. 0.05 us."""
-    return _core is not None and _core.is_active()
 
 
 def current() -> Request | None:
