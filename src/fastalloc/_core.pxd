@@ -19,6 +19,9 @@ cdef extern from "fastalloc.h":
         const char *usage_path
         const char *path
 
+    enum:
+        FA_MODE_LIGHT
+
     struct fa_config:
         const char *directory
         const char *options

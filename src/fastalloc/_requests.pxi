@@ -25,10 +25,19 @@ cdef dict _totals_of = {}  # route: RouteTotals
 cdef bint _all_are_told = True
 
 
-def draw_again():
-    """Who is chosen by lot is drawn anew: the chances are others now."""
-    global _lot_left
+cdef bint _takes_tokens = False
+
+
+def options_changed(bint takes_tokens):
+    """What is said of requests may be other now: who is chosen by lot is drawn anew."""
+    global _lot_left, _takes_tokens
     _lot_left = -1
+    _takes_tokens = takes_tokens
+
+
+def takes_tokens():
+    """Whether a token may force a closer look: else none need be looked for. 0.05 us."""
+    return _takes_tokens
 
 
 def set_looks_due(dict due):
@@ -81,11 +90,11 @@ cdef class RequestSpan(Span):
         if not self._recorded:
             self.phases = {}
             return
-        self.phases = self.gather()
-        self.__enter__()
-        cdef str mode = MODES[fa_get_header().mode]
-        cdef bint drawn = mode == "light" and self._is_drawn()
-        if token or drawn or mode not in ("light", "standby") or (named and _a_look_is_due(self.name)):
+        self.phases = self.parts = {}
+        self._enter()
+        cdef uint32_t mode = fa_get_header().mode
+        cdef bint drawn = mode == FA_MODE_LIGHT and self._is_drawn()
+        if token or drawn or mode > FA_MODE_LIGHT or (named and _a_look_is_due(self.name)):
             self._begin(token, drawn)
 
     cdef bint _is_drawn(self) except -1:
@@ -135,20 +144,23 @@ cdef class RequestSpan(Span):
     def enter(self, str name):
         """Go on in the phase `name` of the request; the one before is left. Where it is looked at in
         detail, with a checkpoint."""
-        if self._phase is not None:
-            self.leave()
+        self._leave()
         if self._recorded and not self.ended:
             if self._is_detailed():
                 self._mark(name)
-            self._phase = Phase(name)
-            self._phase.__enter__()
+            self._phase = Phase.__new__(Phase, name)
+            self._phase._enter()
 
     def leave(self):
         """Leave the phase that `enter` entered last."""
+        self._leave()
+
+    cdef int _leave(self) except -1:
         cdef Phase left = self._phase
         self._phase = None
         if left is not None:
-            left.__exit__(None, None, None)
+            left._exit()
+        return 0
 
     def end(self, error=None):
         """The work is done, or `error` has ended it: leave phase and span. Does nothing the second
@@ -158,12 +170,12 @@ cdef class RequestSpan(Span):
             return
         if error is not None:
             self.error = type(error).__name__
-        self.leave()
+        self._leave()
         if self.chosen:
             self._mark("end")
         self.ended = True
         if self._recorded:
-            self.__exit__(None, None, None)
+            self._exit()
             totals = <RouteTotals>_totals_of.get(self.name)
             if totals is None or self.chosen or _all_are_told:
                 self._finish()

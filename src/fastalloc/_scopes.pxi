@@ -62,14 +62,21 @@ cdef class Scope:
         return 0
 
     def __enter__(self):
+        self._enter()
+        return self
+
+    def __exit__(self, *exception):
+        self._exit()
+
+    cdef int _enter(self) except -1:
         cdef Py_ssize_t size = 0
         cdef const char *name
         self.depth += 1
         if self.depth > 1:
-            return self
+            return 0
         if not fa_is_active():
             fa_watcher_restart()  # a worker that was forked while switched off may be switched on
-            return self
+            return 0
         self._release()
         _watch_switches()
         self.outer = <Scope>get_value(_scope_variable)
@@ -83,13 +90,13 @@ cdef class Scope:
                 self.request = self.outer if self.outer.parts is not None else self.outer.request
             self.token = PyContextVar_Set(_scope_variable, self)
             fa_switch_scope(self.scope)
-        return self
+        return 0
 
-    def __exit__(self, *exception):
+    cdef int _exit(self) except -1:
         cdef Scope inner
         self.depth -= 1
         if self.depth > 0 or self.token is None:
-            return None
+            return 0
         if <Scope>get_value(_scope_variable) is not self:
             inner = self._next_inside()
             if inner is not None:  # it is left before what was opened in it: that is open still
@@ -110,7 +117,7 @@ cdef class Scope:
             if not (self.quiet or self.apart):
                 self._add_to_request(outer)
             self.request = None
-        return None
+        return 0
 
     cdef Scope _next_inside(self):
         """The scope of the running context that was opened in this one; None if there is none."""

@@ -120,6 +120,11 @@ def active() -> bool:
     return False
 
 
+def takes_tokens() -> bool:
+    """Nothing can be forced."""
+    return False
+
+
 def context_number() -> int:
     """They are not told apart."""
     return 0

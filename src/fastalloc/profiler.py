@@ -143,7 +143,7 @@ def _start_core(resolved: config.Config) -> None:
         keep_free_bytes=resolved.keep_free_bytes,
     )
     _serving = False
-    _core.draw_again()
+    _core.options_changed(bool(resolved.token_secret))
     if resolved.native:
         background.every(NATIVE_LOOK_SECONDS, _core.native_look, "native")
         background.on("native", _core.native_look)
@@ -285,7 +285,7 @@ def configure(options: Mapping[str, object]) -> None:
     for name in config.AT_ONCE & checked.keys():
         setattr(_config, name, checked[name])
         _config.sources[name] = "configure"
-    _core.draw_again()
+    _core.options_changed(bool(_config.token_secret))
     if checked.get("mode") == "disabled":
         disable()
     elif "mode" in checked or "interval_bytes" in checked:

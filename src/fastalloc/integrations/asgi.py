@@ -68,7 +68,7 @@ class ASGIMiddleware:
         request = requests.begin(
             name or f"{method_of(scope)} {NO_ROUTE}",
             kind=scope["type"],
-            token=_token(scope) if profiler.option("token_secret") else None,
+            token=_token(scope) if requests.takes_tokens() else None,
             named=name is not None,
             route_of=None if name is not None else self._follow(scope),
         )

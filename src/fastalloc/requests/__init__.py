@@ -19,7 +19,7 @@ says which. Nothing here raises into the program.
 from __future__ import annotations
 
 from fastalloc.requests.endings import flush, listen
-from fastalloc.requests.request import Request, active, begin, current, observe, prepare
+from fastalloc.requests.request import Request, active, begin, current, observe, prepare, takes_tokens
 from fastalloc.spans import context_number
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "listen",
     "observe",
     "prepare",
+    "takes_tokens",
 ]

@@ -13,10 +13,11 @@ try:
     from fastalloc import _core
     from fastalloc._core import RequestSpan
     from fastalloc._core import is_active as active
+    from fastalloc._core import takes_tokens
 
     _core.set_sizes(GROWING_BYTES, LARGEST_BYTES)
 except ImportError:
-    from fastalloc.inactive import RequestSpan, active  # type: ignore[assignment]
+    from fastalloc.inactive import RequestSpan, active, takes_tokens  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 
@@ -216,7 +217,7 @@ def _forget() -> None:
     _choice = None
     endings.forget()
     if _core is not None:
-        _core.draw_again()
+        _core.options_changed(_core.takes_tokens())
         _core.set_looks_due({})
 
 
