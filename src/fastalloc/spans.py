@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
+__all__ = ["checkpoint", "context_number", "phase", "span"]
+
 
 class span(Span):
     """One unit of work: a request, a task, a job. Everything allocated in it counts for it.

@@ -19,7 +19,15 @@ says which. Nothing here raises into the program.
 from __future__ import annotations
 
 from fastalloc.requests.endings import flush, listen
-from fastalloc.requests.request import Request, active, begin, current, observe, prepare, takes_tokens
+from fastalloc.requests.request import (
+    Request,
+    active,
+    begin,
+    current,
+    observe,
+    prepare,
+    takes_tokens,
+)
 from fastalloc.spans import context_number
 
 __all__ = [

@@ -11,9 +11,8 @@ from fastalloc.requests.choice import GROWING_BYTES, LARGEST_BYTES, Choice
 
 try:
     from fastalloc import _core
-    from fastalloc._core import RequestSpan
+    from fastalloc._core import RequestSpan, takes_tokens
     from fastalloc._core import is_active as active
-    from fastalloc._core import takes_tokens
 
     _core.set_sizes(GROWING_BYTES, LARGEST_BYTES)
 except ImportError:
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastalloc._core import Part
+
+__all__ = ["Request", "active", "begin", "choice", "current", "observe", "prepare", "takes_tokens"]
 
 MAX_DIGESTS = 16
 MAX_CHECKPOINTS = 32

@@ -13,6 +13,7 @@ except ImportError:
     def set_route_totals(totals: dict[str, RouteTotals], all_are_told: bool) -> None:
         """There is nobody to tell."""
 
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
