@@ -119,6 +119,10 @@ int hooks_python_has_threads(void)
     return 1;
 }
 
+void hooks_child(void)
+{
+}
+
 uintptr_t hooks_frame(void)
 {
     return 0;

@@ -34,7 +34,7 @@ def mapped(): return int(open("/proc/self/statm").read().split()[0]) * resource.
 def begin():
     if not WITH: return
     import fastalloc
-    fastalloc.start(interval_bytes=4096, **OPTIONS)
+    fastalloc.start(**OPTIONS)
 def span(name):
     if not WITH: return contextlib.nullcontext()
     import fastalloc
@@ -53,7 +53,7 @@ def forked():
 def step(n):
     with span("GET /" + str(n % 7)):
         return sum(map(len, [bytes(n % 977) for _ in range(300)])) + len(str(dict.fromkeys(range(n))))
-OPTIONS = {{}}
+OPTIONS = {{"interval_bytes": 4096}}
 exec({before!r})
 total = 0
 for n in range(400):
@@ -166,13 +166,15 @@ def run(programs: Programs, fault: Fault, with_it: bool, env: dict[str, str]) ->
     return programs.run(source, env={**env, "FASTALLOC_DIR": folder}, returncode=None)
 
 
-def compare(programs: Programs, fault: Fault, env: dict[str, str] | None = None) -> None:
+def compare(programs: Programs, fault: Fault, env: dict[str, str] | None = None) -> Finished:
+    """The run with fastalloc, which told what the run without told."""
     without, with_it = (run(programs, fault, each, env or {}) for each in (False, True))
     assert without.returncode > 0, without.stderr  # its own exit code, no signal
     assert without.stdout.count("\n") >= 1 and "Traceback" not in without.stderr, without.stderr
     told = (with_it.returncode, with_it.stdout)
     assert told == (without.returncode, without.stdout), with_it.stderr
     assert "Traceback" not in with_it.stderr
+    return with_it
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -25,6 +25,9 @@
 #endif
 #include <internal/pycore_context.h>
 #include <internal/pycore_hamt.h>
+#if PY_VERSION_HEX < 0x030d0000
+#include <internal/pycore_interp.h>
+#endif
 #include <stdint.h>
 
 #if PY_VERSION_HEX < 0x030b0000 || PY_VERSION_HEX >= 0x03100000
@@ -56,6 +59,19 @@ static inline int thread_is_attached(void)
     return _PyThreadState_UncheckedGet() != NULL;
 #else
     return PyGILState_Check();
+#endif
+}
+
+/* In a forked child, whose only thread this is. A thread that waits for the GIL asks the holder to give it up, and the
+ * holder then waits for it to come. CPython's own functions forget that in a child; a C library that forks calls none. */
+static inline void forget_who_waits_for_gil(void)
+{
+    PyThreadState *state = thread_is_attached() ? own_thread_state() : NULL;
+    if (!state) return;
+#if PY_VERSION_HEX >= 0x030d0000
+    __atomic_fetch_and(&state->eval_breaker, ~(uintptr_t)1, __ATOMIC_RELAXED); /* _PY_GIL_DROP_REQUEST_BIT */
+#else
+    __atomic_store_n(&state->interp->ceval.gil_drop_request._value, 0, __ATOMIC_RELAXED);
 #endif
 }
 

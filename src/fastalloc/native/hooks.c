@@ -221,6 +221,11 @@ void hooks_call_soon(int (*function)(void *))
     (void)Py_AddPendingCall(function, NULL); /* -1: too many wait; the next look asks again */
 }
 
+void hooks_child(void)
+{
+    forget_who_waits_for_gil();
+}
+
 uintptr_t hooks_frame(void)
 {
     PyThreadState *state = own_thread_state();

@@ -28,6 +28,7 @@ void hooks_call_soon(int (*function)(void *));
 int hooks_call_after_fork(int (*function)(void *));
 /* Has Python a thread? Without the GIL: one that has just ended may still count. */
 int hooks_python_has_threads(void);
+void hooks_child(void); /* in a forked child: the watcher, if it waited for the GIL, does so no longer */
 uintptr_t hooks_frame(void); /* the calling thread's newest frame, to be compared; 0: none */
 
 #endif

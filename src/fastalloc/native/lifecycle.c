@@ -52,12 +52,18 @@ static void hook_for(uint32_t mode)
  * after (parent):  drop the copy.
  * after (child):   put the copy under the same addresses, build the private tables anew from it
  *                  (another thread may have been at them), and go on with the parent's live heap and
- *                  counters of its own, from zero. A file follows when the child turns out to live. */
+ *                  counters of its own, from zero. A file follows when the child turns out to live.
+ * A signal handler in C may fork on top of the thread that holds the lock. What it interrupted comes to its end in the
+ * child too: there on the copy, with all tables as they are, and then nothing is recorded any more. */
 
 static void before_fork(void)
 {
-    if (!fa.header || fa_tls.locked) return;
+    if (!fa.header) return;
     fa_tls.forking = 1;
+    if (fa_tls.locked) {
+        if (fa.header->state == FA_STATE_RUNNING) recording_copy_aside();
+        return;
+    }
     watcher_before_fork();
     if (fa.header->state != FA_STATE_RUNNING) return; /* while switched off, too: the child may be switched on */
     fa_lock();
@@ -76,7 +82,7 @@ static void after_fork_in_parent(void)
     if (!fa_tls.forking) return;
     fa_tls.forking = 0;
     drop_copies();
-    watcher_after_fork_in_parent();
+    if (!fa_tls.locked) watcher_after_fork_in_parent();
 }
 
 static int continue_in_child(void)
@@ -113,19 +119,31 @@ static int continue_in_child(void)
     return 0;
 }
 
+static int end_in_child(void)
+{
+    if (recording_to_memory() != -2) fa.header->state = FA_STATE_EMPTY;
+    return -1;
+}
+
 static void after_fork_in_child(void)
 {
     if (!fa_tls.forking) return;
+    int interrupted = fa_tls.locked;
     fa_tls.forking = 0;
     fa_lock_reset();
     patches_child();
+    hooks_child();
     watcher_after_fork_in_child();
-    int failed = continue_in_child();
+    int failed = interrupted ? end_in_child() : continue_in_child();
     drop_copies();
     if (failed) {
         fa.active = 0;
         fa_tls.slot = &fa_nobody;
         fa_lose(FA_LOSS_FORK);
+    }
+    if (interrupted) {
+        fa_tls.locked = 1; /* until it lets go the lock, which nobody else takes here */
+        return;
     }
     if (failed == -2) fa.header = NULL; /* not even memory: hooks only forward from here on */
     if (fa.header) __atomic_store_n(&fa.header->sequence, (fa.header->sequence | 1u) + 1u, __ATOMIC_RELEASE);

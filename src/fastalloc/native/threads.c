@@ -258,12 +258,11 @@ void threads_end_all(void)
 void threads_keep_only_self(void)
 {
     uint32_t tid = (uint32_t)syscall(SYS_gettid);
-    struct fa_thread *self = fa_tls.slot;
     for (uint32_t i = 0; i < THREADS_CAPACITY; i++)
         if (owners[i] != &fa_tls) owners[i] = NULL;
     for (uint32_t i = 1; i < REGION(FA_THREADS).used; i++) {
         struct fa_thread *slot = &fa.threads[i];
-        if (slot != self) {
+        if (!owners[i]) { /* its own is not fa_tls.slot where an original allocator forks: see suspend() */
             memset(slot, 0, sizeof *slot);
             continue;
         }
