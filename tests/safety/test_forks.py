@@ -196,13 +196,16 @@ def test_a_child_forked_inside_an_allocation_is_still_in_its_span(
         assert [(sizes == size).sum() for size in (5000, 7000)] == [30, 20]
 
 
-ON_TOP = PRELUDE.format(interval=1) + """
+ON_TOP = (
+    PRELUDE.format(interval=1)
+    + """
 begin()
 core = [line.split("-") for line in open("/proc/self/maps") if "_core" in line and "r-xp" in line]
 forks.forks_at_most(12)
 forks.fork_on_top_of(int(core[0][0], 16), int(core[-1][1].split()[0], 16))
 signal.setitimer(signal.ITIMER_PROF, 0.003, 0.003)
 """
+)
 LATER = """
 while len(codes()) < 12: step(3)
 signal.setitimer(signal.ITIMER_PROF, 0)
