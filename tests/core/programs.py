@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 import fastalloc
 
@@ -22,6 +25,23 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE_PARENT = Path(fastalloc.__file__).parent.parent
 PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))  # emulated machines are many times slower
+
+
+def memory_can_be_limited() -> bool:
+    """Whether RLIMIT_AS is more than taken note of."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    much = (1 << 46 if before[1] == resource.RLIM_INFINITY else before[1]) - 4096
+    resource.setrlimit(resource.RLIMIT_AS, (much, before[1]))
+    held = resource.getrlimit(resource.RLIMIT_AS)[0]
+    resource.setrlimit(resource.RLIMIT_AS, before)
+    return held == much
+
+
+# Not to be left out lightly: a program that allocates until it is refused would take all of the machine's memory.
+needs_memory_limit = pytest.mark.skipif(
+    not memory_can_be_limited(),
+    reason="RLIMIT_AS has no effect here: qemu's user-mode emulation ignores it",
+)
 
 
 @dataclass

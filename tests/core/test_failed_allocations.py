@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from tests.core.programs import Programs
+from tests.core.programs import Programs, needs_memory_limit
+
+pytestmark = needs_memory_limit
 
 # What is asked for, the size that the event names (more than it: headers), and the domain.
 WAYS = {

@@ -9,7 +9,7 @@ import pytest
 
 from fastalloc import limits
 from fastalloc.analysis import events, safety
-from tests.core.programs import Programs
+from tests.core.programs import Programs, needs_memory_limit
 
 
 def of_cgroups(found: list[limits.Limit]) -> list[tuple[int, str]]:
@@ -118,6 +118,7 @@ def test_usage_is_the_cgroups_less_its_inactive_file_pages(
     assert done.answer["guard"] == "warned"  # 79 %: of another process, for all that we know
 
 
+@needs_memory_limit
 @pytest.mark.parametrize(
     ("name", "kind"), [("RLIMIT_AS", "address_space"), ("RLIMIT_DATA", "data")]
 )
@@ -217,6 +218,7 @@ def test_a_limit_that_was_raised_or_lifted_trips_nothing(
     assert done.answer == {"trips": 0, "limits": expected, "changes": 1}
 
 
+@needs_memory_limit
 def test_a_resource_limit_that_the_program_sets_itself_is_held(programs: Programs) -> None:
     done = programs.run(
         """

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.core.programs import Programs
+from tests.core.programs import Programs, needs_memory_limit
 
 ALLOCATORS = ("pymalloc", "malloc", "debug", "malloc_debug", "pymalloc_debug")
 
@@ -95,6 +95,7 @@ def test_python_objects_are_alive_exactly_while_python_holds_them(
     assert sum(done.answer["gone"]) < 30
 
 
+@needs_memory_limit
 def test_a_realloc_that_fails_leaves_the_sample_where_it_is(programs: Programs) -> None:
     done = programs.run(
         """

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from tests.core.disks import small_disk
-from tests.core.programs import Programs
+from tests.core.programs import Programs, needs_memory_limit
 
 # The program's own work, before and after.
 PRELUDE = """
@@ -121,6 +121,7 @@ answer(raised=raised, left=[n for n in os.listdir(os.environ["FASTALLOC_DIR"]) i
     assert done.answer["left"] == []
 
 
+@needs_memory_limit
 def test_no_memory_for_the_mapping_warns(programs: Programs) -> None:
     done = programs.run(
         PRELUDE

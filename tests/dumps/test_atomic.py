@@ -11,7 +11,7 @@ import pytest
 
 import fastalloc
 from tests.core.disks import small_disk
-from tests.core.programs import Programs
+from tests.core.programs import Programs, needs_memory_limit
 from tests.dumps.states import PRELUDE, left_overs, load
 
 KEEPS_DUMPING = (
@@ -226,6 +226,7 @@ answer(path=path, level=level)
     assert fastalloc.read(done.answer["path"]).live_bytes > 4_000_000
 
 
+@needs_memory_limit
 def test_where_nothing_can_be_mapped_any_more_a_prepared_dump_is_written(
     programs: Programs,
 ) -> None:
