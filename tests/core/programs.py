@@ -43,6 +43,10 @@ needs_memory_limit = pytest.mark.skipif(
     reason="RLIMIT_AS has no effect here: qemu's user-mode emulation ignores it",
 )
 
+# What a program with this environment frees goes back to the kernel at once. Else the top of malloc's heap may hold it,
+# and qemu's user-mode emulation, too, keeps what malloc gives back by brk.
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "32768"}
+
 
 @dataclass
 class Finished:

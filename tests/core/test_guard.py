@@ -12,7 +12,7 @@ import pytest
 
 import fastalloc
 from fastalloc.demo.cgroup import CgroupUnavailable, MemoryCgroup
-from tests.core.programs import Finished, Programs, needs_memory_limit
+from tests.core.programs import GIVES_BACK, Finished, Programs, needs_memory_limit
 
 MIB = 1 << 20
 
@@ -41,10 +41,6 @@ def begin(room=200 * MIB, mode="light", **options):
 def fill(count, size=64 * 1024):
     return [b"x" * size for _ in range(count)]
 """
-
-# What is freed goes back to the kernel at once: else the top of malloc's heap may hold it, and qemu's user-mode
-# emulation, too, keeps what malloc gives back by brk.
-GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": "32768"}
 
 
 def dumps_of(done: Finished) -> list[Path]:

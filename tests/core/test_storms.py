@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 import fastalloc
-from tests.core.programs import Programs
+from tests.core.programs import PATIENCE, Programs
 
 # Threads that allocate all the while; `stop_storm()` returns how many blocks were damaged.
 PRELUDE = """
@@ -258,6 +258,7 @@ answer(damaged=stop_storm(), failures=failures, live=live_bytes)
 def test_signal_handlers_may_allocate_and_open_spans_at_any_time(programs: Programs) -> None:
     done = programs.run(
         PRELUDE
+        + f"PERIOD = {0.0005 * PATIENCE}"
         + """
 import signal
 fastalloc.start(interval_bytes=300)
@@ -269,7 +270,7 @@ def handler(number, frame):
         [bytes(n) for n in range(100)]
         fastalloc.checkpoint("signal")
 signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+signal.setitimer(signal.ITIMER_REAL, PERIOD, PERIOD)  # longer than the handler takes
 start_storm()
 end = time.monotonic() + 2
 while time.monotonic() < end:

@@ -153,7 +153,7 @@ static void a_copy_is_whole_and_what_stop_leaves_is_final(void)
 {
     CHECK_EQUAL(test_start(1), FA_OK);
     for (uintptr_t i = 1; i <= 1000; i++) test_allocate((void *)(i * 16), i);
-    static char copy[32 << 20];
+    static _Alignas(struct fa_header) char copy[32 << 20];
     CHECK(fa_file_bytes() <= sizeof copy);
     CHECK_EQUAL(fa_copy_recording(copy, 100), FA_ERROR_ARGUMENT);
     CHECK_EQUAL(fa_copy_recording(copy, sizeof copy), FA_OK);

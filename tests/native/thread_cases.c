@@ -139,7 +139,7 @@ static void starts_stops_and_mode_switches_under_load(void)
         usleep(1000);
         if (round % 5 == 0) CHECK_EQUAL(fa_set_mode(FA_MODE_DISABLED, 50), FA_OK);
         CHECK_EQUAL(fa_set_mode(FA_MODE_LIGHT, 200), FA_OK);
-        static char copy[32 << 20];
+        static _Alignas(struct fa_header) char copy[32 << 20];
         CHECK_EQUAL(fa_copy_recording(copy, sizeof copy), FA_OK);
         const struct fa_header *header = (const void *)copy;
         const struct fa_live *live = (const void *)(copy + header->regions[FA_LIVE].offset);
