@@ -68,6 +68,12 @@ test-all: build ## all tests
 test-pythons: $(TOOLS)/.locked ## the core's tests on Python 3.12 to 3.15, where they can be found
 	@tools/test-pythons 3.12 3.13 3.14 3.15
 
+.PHONY: test-free-threaded
+test-free-threaded: build $(TOOLS)/.locked ## CPythons without the GIL, compiled from Debian's sources: the recorder refuses them
+	for version in 3.13 3.14 3.15; do \
+	  tools/debian-python $$version "$$(dpkg --print-architecture)" build/pythons/$$version-free-threaded --free-threaded || test $$? = 3; done
+	$(PYTEST) -p no:benchmark tests/packaging/test_free_threaded.py
+
 .PHONY: smoke-test
 smoke-test: $(TOOLS)/.locked ## one aarch64 wheel, built, installed and used under emulation
 	@wheels-arm64/smoke-test

@@ -1,6 +1,6 @@
 """On a free-threaded build of CPython the recorder refuses, says so, and leaves the app as it was.
 
-Such builds are rare: name one by PYTHON_FREE_THREADED, or have python3.13t or python3.14t on PATH.
+Such builds are rare: `make test-free-threaded` compiles some; or have one on PATH, or name it by PYTHON_FREE_THREADED.
 """
 
 from __future__ import annotations
@@ -36,15 +36,19 @@ fastalloc.stop()
 pytestmark = pytest.mark.slow
 
 
-def find_python() -> str | None:
+def find_pythons() -> list[str]:
     named = os.environ.get("PYTHON_FREE_THREADED")
-    return named or shutil.which("python3.14t") or shutil.which("python3.13t")
+    if named:
+        return [named]
+    compiled = ROOT.glob("build/pythons/*-free-threaded/usr/bin/python3.??t")
+    on_path = (shutil.which(f"python3.{minor}t") for minor in (13, 14, 15))
+    return [*filter(None, on_path), *map(str, sorted(compiled))]
 
 
-def test_it_refuses_and_the_app_runs_on(tmp_path: Path) -> None:
-    python = find_python()
+@pytest.mark.parametrize("python", find_pythons() or [""], ids=lambda path: Path(path).name)
+def test_it_refuses_and_the_app_runs_on(tmp_path: Path, python: str) -> None:
     if not python:
-        pytest.skip("no free-threaded build of CPython here (PYTHON_FREE_THREADED names one)")
+        pytest.skip("no free-threaded build of CPython here (make test-free-threaded compiles one)")
     tree, tools = tmp_path / "tree", tmp_path / "tools"
     shutil.copytree(ROOT / "src", tree / "src", ignore=shutil.ignore_patterns("*.so", "*.egg-info"))
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
