@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.programs import GIVES_BACK, Programs
+from tests.core.programs import Programs
 
 
 def test_standby_records_arenas_and_large_blocks_by_line_and_no_small_ones(
@@ -88,8 +88,7 @@ def test_standby_climbs_with_the_usage_and_goes_back(programs: Programs) -> None
             settle(want)
         fastalloc.stop()
         answer(seen=seen)
-        """,
-        env=GIVES_BACK,
+        """
     )
     assert done.answer["seen"] == ["standby", "light", "aggressive", "light", "standby"]
     events = done.snapshot().events
