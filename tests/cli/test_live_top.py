@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def program(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def watch(pid: int, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
+@contextmanager
+def watching(pid: int, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """`fastalloc top` on a terminal of its own, and the other end of that terminal."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -54,7 +56,12 @@ def watch(pid: int, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
         stderr=theirs,
     )
     os.close(theirs)
-    return process, ours
+    with process:
+        try:
+            yield process, ours
+        finally:
+            process.kill()  # one that waits for its terminal to be read would be waited for
+            os.close(ours)
 
 
 def read_until(terminal: int, tables: int, seconds: float = 20) -> str:
@@ -70,13 +77,11 @@ def read_until(terminal: int, tables: int, seconds: float = 20) -> str:
 
 
 def test_it_renews_itself_until_interrupted(program: subprocess.Popen[str], tmp_path: Path) -> None:
-    top, terminal = watch(program.pid, tmp_path)
-    with top:
+    with watching(program.pid, tmp_path) as (top, terminal):
         text = read_until(terminal, tables=10)
         top.send_signal(signal.SIGINT)
         text += read_until(terminal, tables=1000)  # or it would wait for room to say its last word
         assert top.wait(20) == 0
-    os.close(terminal)
     held = [float(value) for value in re.findall(r"live heap ([\d.]+) MiB", text)]
     assert len(held) > 2
     assert held[-1] > held[0]
@@ -84,12 +89,10 @@ def test_it_renews_itself_until_interrupted(program: subprocess.Popen[str], tmp_
 
 
 def test_it_ends_when_the_process_is_killed(program: subprocess.Popen[str], tmp_path: Path) -> None:
-    top, terminal = watch(program.pid, tmp_path)
-    with top:
+    with watching(program.pid, tmp_path) as (top, terminal):
         text = read_until(terminal, tables=4)
         program.kill()
         program.wait()
         text += read_until(terminal, tables=1000)
         assert top.wait(20) == 0
-    os.close(terminal)
     assert f"process {program.pid}, killed" in text
