@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "guard.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/sysinfo.h>
@@ -343,7 +344,8 @@ uint32_t fa_guard_mode(void)
 uint32_t fa_guard_usages(uint64_t *used, uint64_t *limits)
 {
     struct usage now = {0};
-    usage_read(&now, 0);
+    /* Another thread reads just now: a few system calls, for which it needs neither lock nor GIL. */
+    for (int again = 0; fa.header && !usage_read(&now, 0) && again < 1000; again++) sched_yield();
     for (unsigned i = 0; i < usage_limit_count(); i++) {
         used[i] = now.used[i];
         limits[i] = now.limit[i];
