@@ -168,6 +168,15 @@ def test_a_given_name_wins(scopes) -> None:
     assert scopes[-1] == "-span GET /mine"
 
 
+def test_a_given_name_wins_where_the_path_is_changed_too(scopes) -> None:
+    async def app(scope, receive, send) -> None:
+        scope.update(path="/rewritten", route=SimpleNamespace(path="/theirs"))
+        await hello(scope, receive, send)
+
+    call(ASGIMiddleware(app, name=lambda scope: "GET /mine"), http())
+    assert scopes[-1] == "-span GET /mine"
+
+
 def test_a_naming_error_costs_only_the_name(scopes) -> None:
     call(ASGIMiddleware(hello, name=lambda scope: 1 / 0), http("/orders/1/"))
     assert "+span GET (no route)" in scopes

@@ -73,7 +73,8 @@ class ASGIMiddleware:
             route_of=None if name is not None else self._follow(scope),
         )
         request.enter("app")
-        sending = _Sending(self, request, scope, send, name is not None)
+        is_final = self._name is not None and name is not None
+        sending = _Sending(self, request, scope, send, name is not None, is_final)
         try:
             await self._app(scope, receive, sending)
         except BaseException as error:
@@ -159,13 +160,15 @@ class _Sending:
         scope: Scope,
         send: Send,
         is_named: bool,
+        is_final: bool,
     ) -> None:
+        """is_named: by what its path tells. is_final: whatever becomes of that."""
         self._middleware = middleware
         self._request = request
         self._scope = scope
         self._send = send
         self._is_named = is_named
-        self._routing = True
+        self._routing = not is_final  # to be asked for, once
         self._path, self._root = scope.get("path", ""), scope.get("root_path", "")
         self._context = requests.context_number()
         self._inner: fastalloc.phase | None = None
