@@ -23,8 +23,6 @@ cdef int64_t _lot_left = -1  # requests before the next one that is chosen by lo
 cdef dict _looks_due = {}  # route: when one is to be looked at, by time.monotonic()
 cdef dict _totals_of = {}  # route: RouteTotals
 cdef bint _all_are_told = True
-
-
 cdef bint _takes_tokens = False
 
 

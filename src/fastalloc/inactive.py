@@ -120,6 +120,10 @@ def active() -> bool:
     return False
 
 
+def set_route_totals(totals: dict[str, RouteTotals], all_are_told: bool) -> None:
+    """There is nobody to tell."""
+
+
 def takes_tokens() -> bool:
     """Nothing can be forced."""
     return False

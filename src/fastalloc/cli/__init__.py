@@ -121,9 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Our reader has left (`fastalloc top | head`), and Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
-    except (
-        OSError
-    ) as error:  # what no command has said better: a folder of another user's, a name too long
+    except OSError as error:
+        # What no command has said better: a folder of another user's, a name too long
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"fastalloc: {printable(f'{where}{error.strerror or error}')}\n")
         return EXIT_BAD_INPUT

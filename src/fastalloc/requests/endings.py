@@ -54,7 +54,7 @@ def ended(request: Request, is_among_largest: Callable[[int], bool]) -> None:
 def keep(request: Request, is_among_largest: Callable[[int], bool]) -> None:
     """Keep it in the log where it is chosen or among the largest, and tell of high memory usage."""
     totals = request.totals()
-    is_large = totals[5] >= LARGEST_BYTES and is_among_largest(totals[5])
+    is_large = is_among_largest(totals[5])  # asked of a chosen one too: it counts among them
     kept = request.chosen or ("largest" if is_large else "")
     if kept:
         instant = time()

@@ -8,11 +8,7 @@ from time import time
 try:
     from fastalloc._core import RouteTotals, set_route_totals
 except ImportError:
-    from fastalloc.inactive import RouteTotals  # type: ignore[assignment]
-
-    def set_route_totals(totals: dict[str, RouteTotals], all_are_told: bool) -> None:
-        """There is nobody to tell."""
-
+    from fastalloc.inactive import RouteTotals, set_route_totals  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

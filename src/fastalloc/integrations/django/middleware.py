@@ -194,9 +194,7 @@ class _Answering:
         if match is not None:
             try:
                 route = readable(match.route)
-            except (
-                Exception
-            ):  # whatever a resolver of the program's own says, it is not worth a request
+            except Exception:  # of a resolver of the program's own
                 return
             self.span.rename(f"{self._method} {route}")
 
