@@ -71,7 +71,7 @@ static inline void forget_who_waits_for_gil(void)
 #if PY_VERSION_HEX >= 0x030d0000
     __atomic_fetch_and(&state->eval_breaker, ~(uintptr_t)1, __ATOMIC_RELAXED); /* _PY_GIL_DROP_REQUEST_BIT */
 #else
-    __atomic_store_n(&state->interp->ceval.gil_drop_request._value, 0, __ATOMIC_RELAXED);
+    _Py_atomic_store_relaxed(&state->interp->ceval.gil_drop_request, 0);
 #endif
 }
 
