@@ -18,6 +18,9 @@ FRAMES = 64
 """Kept of a stack by all that sample: ddtrace's default, which is the lowest. Of memray and Fil there is no limit to set;
 scalene has lines, and no stacks."""
 
+in_spans = False
+"""Whether the row measures spans too: around the work, and of each request where the work is a service's."""
+
 kept: list[Any] = []
 """Trackers that must be ended before their files can be read."""
 
@@ -66,6 +69,12 @@ def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
             raise RuntimeError(f"fastalloc is not recording: {fastalloc.status().reason}")
 
     return start
+
+
+def _spans(scratch: str) -> None:
+    global in_spans
+    in_spans = True
+    _fastalloc("light")(scratch)
 
 
 def _in_a_span(work: Callable[[], object]) -> Callable[[], object]:
@@ -174,7 +183,7 @@ PROFILERS = {
             "fastalloc light, 1 frame",
             _fastalloc("light", max_frames=1),
         ),
-        Profiler("spans", "fastalloc light, in spans", _fastalloc("light"), around=_in_a_span),
+        Profiler("spans", "fastalloc light, in spans", _spans, around=_in_a_span),
         Profiler("native", "fastalloc light, native", _fastalloc("light", native=True)),
         Profiler("aggressive", "fastalloc aggressive, 64 KiB", _fastalloc("aggressive")),
         Profiler("ddtrace", "ddtrace heap, 512 KiB", _ddtrace(INTERVAL_BYTES), "ddtrace"),

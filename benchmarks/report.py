@@ -45,8 +45,8 @@ anything. Instruction counts (valgrind) have next to no noise; they say what is 
 Beside each other, fastalloc, ddtrace and Pyroscope keep 64 frames of a stack, and take a sample every 512 KiB where
 nothing else is said; fastalloc runs without its limit on its own overhead (`overhead_percent=0`), which by default is 1.
 
-In django_request and fastapi_request fastalloc runs with its middleware, in standby too: spans and phases of each request,
-of which the others know nothing.
+"In spans" has a span around the work, and in django_request and fastapi_request the middleware: a span and phases for each
+request, which is a millisecond or two there. The other rows of fastalloc are without, as the profilers beside them are.
 """
 
 

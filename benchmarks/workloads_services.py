@@ -2,7 +2,8 @@
 
 The server runs in the measured process, as it does in production; what sends the requests is a
 process of its own (load.py), so that the CPU time of the measured one is the server's alone.
-Where fastalloc records, its middleware is on, as a service would have it.
+fastalloc's middleware, which makes each request a span, is there in the row that measures spans: the profilers beside
+it know nothing of requests either.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
+from benchmarks import profilers
 from benchmarks.workloads_pyperformance import pyperformance
 
 if TYPE_CHECKING:
@@ -55,11 +57,6 @@ def pandas() -> Callable[[], object]:
     return work
 
 
-def _recorded() -> bool:
-    fastalloc = sys.modules.get("fastalloc")
-    return fastalloc is not None and fastalloc.status().active
-
-
 def _load(port: int, path: str) -> Callable[[], object]:
     """Start what sends requests; gives what sends REQUESTS of them and waits for the answers."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -87,7 +84,7 @@ def django_request() -> Callable[[], object]:
     import django
     from django.conf import settings
 
-    ours = ["fastalloc.integrations.django.Middleware"] if _recorded() else []
+    ours = ["fastalloc.integrations.django.Middleware"] if profilers.in_spans else []
     settings.configure(
         SECRET_KEY="benchmark",
         ALLOWED_HOSTS=["*"],
@@ -129,7 +126,7 @@ def fastapi_request() -> Callable[[], object]:
     from benchmarks.apps.fastapi_shop import app
 
     served: Any = app
-    if _recorded():
+    if profilers.in_spans:
         from fastalloc.integrations.starlette import Middleware
 
         served = Middleware(app)
