@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -93,7 +94,7 @@ def test_a_child_of_fork_does_not_keep_its_parents_lock(programs: Programs) -> N
     assert (parent.state, child.state) == ("killed", "running")
     assert not is_locked(Path(parent.path))
     assert is_locked(Path(child.path))
-    subprocess.run(["kill", "-9", str(child.pid)], check=True)
+    os.kill(child.pid, signal.SIGKILL)
 
 
 def test_a_reader_in_another_pid_namespace_sees_that_the_process_lives(sleeper: Any) -> None:

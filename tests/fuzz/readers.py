@@ -110,7 +110,7 @@ def _claim_to_be_ours(image: bytearray) -> None:
     """Have a recording say that this running process writes it, so that commands go on to ask it."""
     from fastalloc.recording.layout import HEADER
 
-    ticks = int(Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19])
+    ticks = int(Path(f"/proc/{PID}/task/{PID}/stat").read_bytes().rpartition(b")")[2].split()[19])
     header = np.frombuffer(image, HEADER, 1)
     for name, value in (("pid", PID), ("process_start_ticks", ticks), ("state", 1)):
         header[name] = value

@@ -18,8 +18,8 @@ from tests.recording.synthetic import SECOND, SyntheticRecording
 
 
 def start_ticks(pid: int) -> int:
-    """Field 22 of /proc/<pid>/stat."""
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    """Field 22 of the first thread's stat, which is the process's."""
+    return int(Path(f"/proc/{pid}/task/{pid}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def recording_of(pid: int, start_monotonic_ns: int = 0) -> SyntheticRecording:
@@ -165,8 +165,8 @@ def test_a_zombie_does_not_live() -> None:
 
 
 def test_a_command_with_parentheses_does_not_hide_the_start(tmp_path: Path) -> None:
-    folder = tmp_path / "77"
-    folder.mkdir()
+    folder = tmp_path / "77/task/77"
+    folder.mkdir(parents=True)
     fields = ["S", *("0" for _ in range(18)), "12345", "0"]
     (folder / "stat").write_text(f"77 (a) b (c)) {' '.join(fields)}\n")
     assert is_alive(77, 12345, proc=tmp_path)

@@ -39,7 +39,9 @@ def is_alive(pid: int, start_ticks: int, *, proc: Path = Path("/proc")) -> bool:
     from the host, a container's recording names a pid of the container.
     """
     try:
-        stat = (proc / str(pid) / "stat").read_bytes()
+        # The first thread's, which says the same of the process. When a process under qemu's user-mode
+        # emulation reads its own <pid>/stat, it gets another start than all others see.
+        stat = (proc / f"{pid}/task/{pid}/stat").read_bytes()
     except OSError:
         return False
     fields = stat[stat.rfind(b")") + 1 :].split()  # field 2, the command, may hold anything
