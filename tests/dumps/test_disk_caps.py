@@ -65,3 +65,26 @@ def test_where_the_floor_cannot_be_kept_no_dump_is_written_and_the_status_says_w
     assert done.answer["refused"] == 3 and done.answer["active"]
     assert "keep_free_bytes" in done.answer["said"] and "keep_free_bytes" in done.answer["error"]
     assert (disk / "ballast").exists() and not list(disk.glob("*dump-*"))
+
+
+def test_bounds_are_kept_where_the_watcher_is_done_before_it_is_known_that_it_was_asked(
+    programs: Programs,
+) -> None:
+    done = programs.run(
+        PRELUDE
+        + """
+from fastalloc import background
+def at_once(job):
+    job()
+    return True
+background.soon = at_once
+fastalloc.start(keep_count=5)
+for _ in range(12): fastalloc.write_dump()
+background.soon = lambda job: False  # too many wait
+fastalloc.write_dump()
+background.soon = at_once
+fastalloc.write_dump()
+answer(dumps=len([name for name in os.listdir(os.environ["FASTALLOC_DIR"]) if name.startswith("dump-")]))
+"""
+    )
+    assert 1 <= done.answer["dumps"] <= 5

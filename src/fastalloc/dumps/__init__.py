@@ -82,7 +82,9 @@ def _tidy_soon() -> None:
     """The watcher deletes what is now beyond the bounds: in a moment, once for several dumps."""
     global _tidying
     if not _tidying:
-        _tidying = background.soon(_tidy)
+        _tidying = True  # before the watcher knows: it may be done before `soon` returns
+        if not background.soon(_tidy):
+            _tidying = False
 
 
 def _tidy() -> None:
