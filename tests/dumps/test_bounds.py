@@ -14,7 +14,7 @@ def test_what_does_not_fit_into_the_bytes_is_cut_and_says_so(programs: Programs)
         + """
 def deep(n): return deep(n - 1) if n else (ready.release(), end.wait())
 ready, end = threading.Semaphore(0), threading.Event()
-fastalloc.start(dump_max_bytes=65536)
+fastalloc.start(dump_max_bytes=65536, dump_max_ms=10_000)  # of the bytes alone, on a busy machine too
 threads = [threading.Thread(target=deep, args=(50,)) for _ in range(60)]
 for thread in threads: thread.start()
 for thread in threads: ready.acquire()
