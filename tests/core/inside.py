@@ -83,9 +83,9 @@ def counted(work: Callable[[], Any]) -> tuple[int, int]:
     before = _core.thread_totals()
     work()
     after = _core.thread_totals()
-    # The two integers of `before` are counted too; large ones take more.
-    free = sys.getsizeof(1 << 29) if sys.version_info >= (3, 14) else 0
-    own = [size for size in map(sys.getsizeof, before) if size > free]
+    # The two integers of `before` are counted too, but for those that Python has ready.
+    ready = (1 << 30) - 1 if sys.version_info >= (3, 14) else 256
+    own = [sys.getsizeof(number) for number in before if number > ready]
     return after[0] - before[0] - len(own), after[1] - before[1] - sum(own)
 
 
