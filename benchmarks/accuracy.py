@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.accuracy_program import READERS, UNREADABLE
+from benchmarks.accuracy_program import READERS
 from benchmarks.compare import available
 from benchmarks.interpreters import FOLDER, Interpreter, answer, prepare
-from benchmarks.profilers import PROFILERS
+from benchmarks.profilers import PROFILERS, WITHOUT_LIVE_HEAP
 from benchmarks.tables import Table
 
 RUNS = 30
@@ -35,7 +35,7 @@ def run(interpreter: Interpreter) -> Path:
     """Measure all, and save. Nothing is timed, so that each CPU has a run."""
     found: dict[str, list[dict[str, Any]]] = {}
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for name in available(interpreter, [*READERS, *UNREADABLE]):
+        for name in available(interpreter, [*READERS, *WITHOUT_LIVE_HEAP]):
             seeds = range(1, (1 if PROFILERS[name].slow else RUNS) + 1)
             found[name] = list(
                 pool.map(lambda seed, name=name: once(interpreter, name, seed), seeds)

@@ -14,7 +14,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from benchmarks.profilers import FRAMES, INTERVAL_BYTES, PROFILERS, kept
+from benchmarks.profilers import FRAMES, INTERVAL_BYTES, PROFILERS, WITHOUT_LIVE_HEAP, kept
 
 DRAWS_OF_A_RUN = 400
 """More samples than `hold` gives."""
@@ -161,16 +161,12 @@ READERS = {
     "memray_aggregated": _memray,
     "memray_python": _memray,
 }
-UNREADABLE = {
-    "scalene": "its report has averages and peaks, not the live heap",
-    "fil": "its report has the peak, not the live heap",
-}
 
 
 def main(profiler: str, scratch: str, run: int) -> None:
     """Print the answer."""
-    if profiler in UNREADABLE:
-        print(json.dumps({"unreadable": UNREADABLE[profiler]}))
+    if profiler in WITHOUT_LIVE_HEAP:
+        print(json.dumps({"unreadable": WITHOUT_LIVE_HEAP[profiler]}))
         return
     if profiler in PREPARE:
         PREPARE[profiler](scratch)

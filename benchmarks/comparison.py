@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks import ratios, results
 from benchmarks.interpreters import ROOT
-from benchmarks.profilers import PROFILERS
+from benchmarks.profilers import PROFILERS, WITHOUT_LIVE_HEAP
 from benchmarks.tables import Table
 from benchmarks.turns import last_line
 from benchmarks.workloads import WORKLOADS
@@ -245,7 +245,7 @@ def firsts(documents: list[Document]) -> Table:
     rivals = [
         name
         for name, profiler in PROFILERS.items()
-        if profiler.package or name.startswith("tracemalloc")
+        if (profiler.package or name.startswith("tracemalloc")) and name not in WITHOUT_LIVE_HEAP
     ]
     table = Table(
         "The cheapest of the others, by workload",

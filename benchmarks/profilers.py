@@ -18,6 +18,11 @@ FRAMES = 64
 """Kept of a stack by all that sample: ddtrace's default, which is the lowest. Of memray and Fil there is no limit to set;
 scalene has lines, and no stacks."""
 
+WITHOUT_LIVE_HEAP = {
+    "scalene": "its report has averages and peaks, not the live heap",
+    "fil": "its report has the peak, not the live heap",
+}
+
 in_spans = False
 """Whether the row measures spans too: around the work, and of each request where the work is a service's."""
 
@@ -56,6 +61,17 @@ def _thread(scratch: str) -> None:
     import threading
 
     threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+
+def _keep(scratch: str) -> None:
+    """What a malloc does to the time that does not give large blocks back to the system at once, nor asks for them anew.
+    Scalene preloads one, of its own."""
+    import ctypes
+
+    mmap_threshold, trim_threshold = -3, -1  # malloc.h
+    mallopt = ctypes.CDLL(None).mallopt
+    if not (mallopt(mmap_threshold, 32 << 20) and mallopt(trim_threshold, 1 << 30)):
+        raise RuntimeError("mallopt refuses")
 
 
 def _fastalloc(mode: str, **options: object) -> Callable[[str], None]:
@@ -168,6 +184,7 @@ PROFILERS = {
         Profiler("none", "none", _none),
         Profiler("control", "none, again (the noise)", _none),
         Profiler("thread", "none, with an idle thread", _thread),
+        Profiler("keep", "none, malloc keeps what is freed", _keep),
         Profiler("forward", "hooks as ours that only forward", _forward(True)),
         Profiler("forward_all", "hooks on all that only forward", _forward(False)),
         Profiler("disabled", "fastalloc disabled (imported)", _fastalloc("disabled")),

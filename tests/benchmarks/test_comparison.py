@@ -134,6 +134,12 @@ def test_a_cheaper_rival_is_marked_by_how_sure_that_is(rival: float, mark: str) 
     assert told == f"{rival:.3f} {PROFILERS['ddtrace'].title}{mark}"
 
 
+def test_who_does_not_see_the_live_heap_is_no_rival() -> None:
+    write(part("dicts", {"light": 1.05, "scalene": 0.6, "ddtrace": 1.2}))
+    told = cells(comparison.firsts(comparison.load()), "dicts")[1]
+    assert told.endswith(PROFILERS["ddtrace"].title)
+
+
 def test_light_above_hooks_that_forward_everything_is_marked() -> None:
     write(
         part("dicts", {"light": 1.05, "forward_all": 1.02}),
