@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 FIGURES = ROOT / "docs" / "benchmarks.json"
 BEGIN, END = "<!-- written by `make bench-docs` -->", "<!-- end -->"
 QUOTED = (
-    *("control", "standby", "light", "aggressive", "ddtrace", "pyroscope", "memray"),
+    *("control", "standby", "light", "spans", "aggressive", "ddtrace", "pyroscope", "memray"),
     *("memray_python", "scalene", "fil", "tracemalloc"),
 )
 CPU = "CPU time over none"
