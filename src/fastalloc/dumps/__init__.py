@@ -38,7 +38,6 @@ sections: dict[str, Section] = {}
 settings: Settings | None = None
 last_dump = ""  # its path
 last_error = ""  # why the last one could not be written, "" if it was
-_tidying = False
 
 
 def add_section(name: str, function: Section) -> None:
@@ -74,22 +73,12 @@ def write(reason: str) -> str:
         last_error = str(error)
         raise
     last_error = ""
-    _tidy_soon()
+    background.soon(_tidy)
     return last_dump
 
 
-def _tidy_soon() -> None:
-    """The watcher deletes what is now beyond the bounds: in a moment, once for several dumps."""
-    global _tidying
-    if not _tidying:
-        _tidying = True  # before the watcher knows: it may be done before `soon` returns
-        if not background.soon(_tidy):
-            _tidying = False
-
-
 def _tidy() -> None:
-    global _tidying
-    _tidying = False
+    """The watcher deletes what is now beyond the bounds."""
     if settings is not None:
         housekeeping.prune(settings.directory, settings.caps, seconds=TIDY_SECONDS)
 
@@ -101,8 +90,7 @@ def outcome() -> dict[str, object]:
 
 def begin(config: Config, program: str, status: Callable[[], Status]) -> None:
     """Recording has started."""
-    global settings, last_error, _tidying
-    _tidying = False
+    global settings, last_error
     settings = Settings(config, program, status)
     background.on("dump", _requested)
     background.on("warned", prepare)  # memory may climb before that

@@ -34,7 +34,6 @@ _owner = 0
 def _in_child() -> None:
     global _lock, _owner
     _lock, _owner = allocate_lock(), 0
-    dumps._tidying = False  # what waited for the watcher is forgotten in a child
 
 
 os.register_at_fork(after_in_child=_in_child)
