@@ -46,7 +46,7 @@ Beside each other, fastalloc, ddtrace and Pyroscope keep 64 frames of a stack, a
 nothing else is said; fastalloc runs without its limit on its own overhead (`overhead_percent=0`), which by default is 1.
 
 "In spans" has a span around the work, and in django_request and fastapi_request the middleware: a span and phases for each
-request, which is a millisecond or two there. The other rows of fastalloc are without, as the profilers beside them are.
+request. The other rows of fastalloc are without, as the profilers beside them are.
 """
 
 

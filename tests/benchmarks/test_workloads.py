@@ -11,10 +11,8 @@ from benchmarks.turns import Worker
 import fastalloc
 
 
-@pytest.mark.parametrize(
-    ("row", "workload"),
-    [("light", "django_request"), ("light", "fastapi_request"), ("spans", "fastapi_request")],
-)
+@pytest.mark.parametrize("row", ["light", "spans"])
+@pytest.mark.parametrize("workload", ["django_request", "fastapi_request"])
 def test_only_the_row_of_spans_has_a_span_for_each_request(
     row: str, workload: str, tmp_path: Path
 ) -> None:
@@ -24,5 +22,6 @@ def test_only_the_row_of_spans_has_a_span_for_each_request(
         worker.ready()
         worker.seconds(1)
     (file,) = tmp_path.glob("*/recordings/*.recording")
-    names = {span["name"] for span in fastalloc.read(file).to_dict()["spans"]}
+    # Of spans that are over, the table of spans keeps those that hold memory; the records tell of each.
+    names = {record["span_name"] for record in fastalloc.read(file).to_dict()["records"]}
     assert ("GET /orders/" in names) == (row == "spans"), names
