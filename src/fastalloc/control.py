@@ -19,7 +19,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOOK_SECONDS = 1.0
+# For what has failed: the core tells of each change within a second (native/watch.c).
+LOOK_SECONDS = 30.0
 FILE_NAME = "disabled"
 
 RUN, DISABLE, ENABLE = range(3)  # enum fa_control

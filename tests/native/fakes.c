@@ -160,8 +160,7 @@ void test_allocate(const void *block, size_t n)
 
 void test_free(const void *block)
 {
-    struct fa_live taken;
-    if (live_maybe(block) && sample_out(block, &taken)) sample_out_done(&taken, 1);
+    if (live_maybe(block)) sample_freed(block);
 }
 
 void hooks_with_original_objects(void (*call)(void *), void *argument)

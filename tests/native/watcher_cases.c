@@ -103,6 +103,21 @@ static void a_request_and_the_control_word_wake_python(void)
     CHECK(seen(FA_REASON_CONTROL));
     CHECK(!fa_is_active()); /* without a single allocation */
     CHECK_EQUAL(calls_now(), 3);
+    __atomic_store_n(&reasons_seen, 0, __ATOMIC_SEQ_CST);
+    CHECK(seen(FA_REASON_CONTROL)); /* work() did not do it; or it is asked for a second time */
+    __atomic_store_n(&fa.header->mode, FA_MODE_DISABLED, __ATOMIC_SEQ_CST);
+    nap(0.05); /* a look that is under way */
+    __atomic_store_n(&reasons_seen, 0, __ATOMIC_SEQ_CST);
+    nap(1.2);
+    CHECK_EQUAL(__atomic_load_n(&reasons_seen, __ATOMIC_SEQ_CST), 0); /* done */
+    char file[sizeof fa.directory + 16];
+    snprintf(file, sizeof file, "%s/disabled", fa.directory);
+    FILE *made = fopen(file, "w");
+    CHECK(made && fclose(made) == 0);
+    CHECK(seen(FA_REASON_CONTROL));
+    unlink(file);
+    __atomic_store_n(&reasons_seen, 0, __ATOMIC_SEQ_CST);
+    CHECK(seen(FA_REASON_CONTROL));
     fa_stop(0);
 }
 

@@ -94,8 +94,7 @@ static HOT_HOOK void *raw_realloc(void *ctx, void *block, size_t n)
 
 static NOINLINE void raw_free_slow(void *ctx, void *block)
 {
-    struct fa_live taken;
-    if (live_maybe(block) && sample_out(block, &taken)) sample_out_done(&taken, 1);
+    if (live_maybe(block)) sample_freed(block);
     original[FA_DOMAIN_RAW].free(ctx, block);
 }
 

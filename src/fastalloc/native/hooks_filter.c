@@ -46,9 +46,8 @@ static void *filter_realloc(void *ctx, void *block, size_t n, int domain)
 
 static void filter_free(void *ctx, void *block, int domain)
 {
-    struct fa_live taken;
     /* Inside another hook the block is an inner one: never a sample, but its address may be one's. */
-    if (UNLIKELY(live_maybe(block)) && !fa_tls.nested && sample_out(block, &taken)) sample_out_done(&taken, 1);
+    if (UNLIKELY(live_maybe(block)) && !fa_tls.nested) sample_freed(block);
     int outer = fa_tls.nested;
     fa_tls.nested = FA_NESTED_PASS;
     original[domain].free(ctx, block);

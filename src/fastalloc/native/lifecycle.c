@@ -199,7 +199,7 @@ fa_status fa_start(const struct fa_config *config)
 
     own_cpu_calibrate();
     usage_open(config->cgroup_usage_path, config->limits, config->limit_count);
-    usage_refresh(0);
+    usage_refresh(fa_now_ns(), 0);
     thread_slot();
     native = config->native != 0;
     hook_for(config->mode);
@@ -207,7 +207,7 @@ fa_status fa_start(const struct fa_config *config)
     climb_at(config->standby_light_percent, config->standby_aggressive_percent);
     climb_from(config->mode);
     guard_begin(config);
-    watch_reset();
+    watch_reset(0);
     watcher_start();
     return FA_OK;
 }
@@ -218,7 +218,7 @@ fa_status fa_stop(int at_exit)
     watcher_stop();
     hooks_set_level(0);
     if (!at_exit) patches_remove(); /* at the end the hooks that stay only forward */
-    usage_refresh(0);
+    usage_refresh(fa_now_ns(), 0);
     fa_lock();
     __atomic_store_n(&fa.active, 0, __ATOMIC_RELEASE);
     fa.walk = 0;

@@ -48,8 +48,7 @@ static void *hook_calloc(size_t count, size_t size)
 
 static NOINLINE void free_slow(void *block)
 {
-    struct fa_live taken;
-    if (live_maybe(block) && sample_out(block, &taken)) sample_out_done(&taken, 1);
+    if (live_maybe(block)) sample_freed(block);
     native_original.free(block);
 }
 

@@ -94,7 +94,9 @@ static void append_tick(struct fa_tick *ring, struct fa_region *region, const st
 void timeline_tick(uint64_t now_ns)
 {
     struct fa_region *region = &REGION(FA_TIMELINE);
-    if (region->used && now_ns - fa.timeline[(region->used - 1) % region->capacity].time_ns < 1000000000ull) return;
+    const struct fa_tick *last = &fa.timeline[region->used ? (region->used - 1) % region->capacity : 0];
+    /* Negative where another thread, which looked at the clock later, was here first. */
+    if (region->used && (int64_t)(now_ns - last->time_ns) < 1000000000) return;
     struct fa_tick tick = {
         .time_ns = now_ns,
         .rss_bytes = usage_rss(),

@@ -107,13 +107,13 @@ static uint32_t intern(const struct stack *stack)
 
 static NOINLINE void record_at(const struct stack *stack, const void *block, uint64_t size, uint64_t weight, int domain)
 {
-    usage_refresh(1000000000ull);
+    uint64_t now = fa_now_ns();
+    usage_refresh(now, 1000000000ull);
     recording_settle(sampler_bytes(fa_tls.slot) > FA_SETTLE_BYTES ? 0 : FA_SETTLE_NS);
     fa_lock();
     struct fa_thread *slot = fa_tls.slot;
     if (active() && slot != &fa_nobody && slot->generation == fa.generation) {
         scope_catch_up(slot, stack->scope);
-        uint64_t now = fa_now_ns();
         uint32_t site = site_intern(intern(stack), (uint32_t)domain);
         struct fa_live sample = {
             .size = size,
@@ -194,6 +194,19 @@ int sample_out(const void *block, struct fa_live *taken)
     return was;
 }
 
+void sample_freed(const void *block)
+{
+    struct fa_live taken;
+    if (fa_barred() || !fa.header || !block) return;
+    int saved = errno;
+    uint64_t begun = own_cpu_begin();
+    fa_lock();
+    if (live_take((uintptr_t)block, &taken)) live_forget(&taken);
+    fa_unlock();
+    own_cpu_end(begun);
+    errno = saved;
+}
+
 void sample_out_done(const struct fa_live *taken, int gone)
 {
     int saved = errno;
@@ -240,7 +253,7 @@ void sample_uncount(size_t n)
 
 static NOINLINE void record_failure_at(const struct stack *stack, size_t n, int domain)
 {
-    usage_refresh(1000000);
+    usage_refresh(fa_now_ns(), 1000000);
     fa_lock();
     if (active()) event_write_failure(n, domain, intern(stack));
     fa_unlock();
@@ -282,8 +295,7 @@ void sample_arena(const void *arena, size_t n)
 
 void sample_arena_freed(const void *arena, size_t n)
 {
-    struct fa_live taken;
     if (!fa.header) return;
     __atomic_fetch_sub(&fa.header->arena_bytes, n, __ATOMIC_RELAXED);
-    if (live_maybe(arena) && sample_out(arena, &taken)) sample_out_done(&taken, 1);
+    if (live_maybe(arena)) sample_freed(arena);
 }

@@ -18,7 +18,9 @@ uint64_t sample_due(size_t n);
 uint64_t sample_due_again(size_t n);
 void sample_take(const void *block, size_t n, uint64_t interval, int domain);
 
-/* Before the original frees or moves a block: out of the live table. 1 if it was a sample. */
+/* Before the original frees a block that may be a sample. */
+void sample_freed(const void *block);
+/* Before the original moves a block: out of the live table. 1 if it was a sample. */
 int sample_out(const void *block, struct fa_live *taken);
 /* After: `gone`, or still where it was. */
 void sample_out_done(const struct fa_live *taken, int gone);

@@ -136,7 +136,7 @@ void fa_scope_close(fa_scope scope)
 {
     struct fa_thread *slot = scope && fa_is_active() ? thread_slot() : NULL;
     if (!slot) return;
-    usage_refresh(USAGE_SCOPE_NS);
+    usage_refresh(fa_now_ns(), USAGE_SCOPE_NS);
     fa_scope next = fa_context_scope(); /* the context variable is back already */
     fa_lock();
     struct scope *closing = scope_get(scope);
@@ -257,7 +257,7 @@ void fa_checkpoint(const char *name, size_t name_bytes)
 {
     struct fa_thread *slot = fa_is_active() ? thread_slot() : NULL;
     if (!slot) return;
-    usage_refresh(0);
+    usage_refresh(fa_now_ns(), 0);
     fa_lock();
     if (slot->generation == fa.generation) {
         scope_flush(slot);

@@ -267,12 +267,11 @@ static void note(uint64_t rss, uint64_t of_cgroup)
     __atomic_store_n(&fa.header->cgroup_bytes, of_cgroup, __ATOMIC_RELAXED);
 }
 
-void usage_refresh(uint64_t older_than_ns)
+void usage_refresh(uint64_t now_ns, uint64_t older_than_ns)
 {
     if (!fa.header) return;
-    uint64_t now = fa_now_ns();
     uint64_t last = __atomic_load_n(&fa.header->usage_ns, __ATOMIC_RELAXED);
-    if (older_than_ns && last && now - last < older_than_ns) return;
+    if (older_than_ns && last && (int64_t)(now_ns - last) < (int64_t)older_than_ns) return;
     if (__atomic_test_and_set(&busy, __ATOMIC_ACQUIRE)) return;
     int saved = errno;
     note(own_now().rss, group_count ? group_now(0) : 0);

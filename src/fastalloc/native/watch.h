@@ -6,6 +6,6 @@
 
 /* In how many ns to look again, at most a second. Adds to `reasons` (enum fa_reason). */
 uint64_t watch(uint32_t *reasons);
-void watch_reset(void); /* a recording begins, or goes on in a child */
+void watch_reset(int in_child); /* a recording begins, or goes on in a child */
 
 #endif

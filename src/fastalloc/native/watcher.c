@@ -294,7 +294,7 @@ void watcher_after_fork_in_child(void)
     raised = 0; /* the parent's */
     refused_ns = 0;
     state = ((state >> 8) + 1) << 8 | ABSENT;
-    watch_reset();
+    watch_reset(1);
 }
 
 /* --- the door ----------------------------------------------------------------------------------- */
