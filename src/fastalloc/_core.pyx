@@ -203,6 +203,7 @@ def thread_totals():
 
 include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests
+include "_switches.pxi"  # what switches between them
 include "_meter.pxi"  # what a stretch of code allocates
 include "_requests.pxi"  # what is done in every request
 include "_dumps.pxi"  # what dumps are made of, and their writing

@@ -1,4 +1,4 @@
-"""The part of the door for scopes: spans, phases, requests, and what switches between them."""
+"""The part of the door for scopes: spans, phases and requests."""
 from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContextVar_Set, get_value
 from cpython.dict cimport PyDict_Size
 from cpython.ref cimport PyObject
@@ -291,70 +291,6 @@ def set_switch_watcher(watcher):
     global _watcher, _modules_seen
     _watcher = watcher
     _modules_seen = -1
-
-
-def watch_contexts():
-    """Follow every change of the running context. False: not possible on this version (before 3.14)."""
-    return fa_watch_contexts() == 0
-
-
-def watch_tasks(dict current_tasks):
-    """Follow asyncio's tasks from step to step. False: not possible on this version."""
-    return fa_watch_tasks(<void *>current_tasks) == 0
-
-
-def context_number():
-    """Tells the running context from others that exist now: a phase belongs to one. 0.05 us."""
-    return <uintptr_t>fa_context()
-
-
-def follow_context(*args):
-    """The running context has changed: count for its scope from here on."""
-    fa_follow_context()
-
-
-cdef object _original_handle_run = None
-
-
-def set_handle_run(original):
-    """What run_handle calls: asyncio.Handle._run as it was."""
-    global _original_handle_run
-    _original_handle_run = original
-
-
-def run_in_scope(context, function, *args):
-    """function(*args), which enters `context` (a Context), counted for the scope that it names."""
-    cdef Scope scope = <Scope>context.get(_scope_variable)
-    cdef fa_step step = fa_step_begin(scope.scope if scope is not None else 0)
-    try:
-        return function(*args)
-    finally:
-        fa_step_end(step)
-
-
-def run_handle(self):
-    """asyncio.Handle._run, counted for the scope that the handle's context names."""
-    return run_in_scope(self._context, _original_handle_run, self)
-
-
-def run_step(function, *args):
-    """function(*args), a callback or a task's step, counted for the scope that the running context
-    names. Then the thread goes back to what it was in before."""
-    fa_task_enter()
-    try:
-        return function(*args)
-    finally:
-        fa_task_leave()
-
-
-def run_following(function):
-    """function(), which has been called in the context that it runs in; the thread may be elsewhere. Nests."""
-    cdef fa_scope before = fa_present_scope()
-    fa_follow_context()
-    try:
-        return function()
-    finally:
-        fa_switch_scope(before)
 
 
 def checkpoint(name):

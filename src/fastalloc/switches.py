@@ -78,11 +78,7 @@ def _watch_asyncio(events: Any, tasks: Any) -> None:
     running = getattr(tasks, "_current_tasks", None)
     if type(running) is dict:
         _core.watch_tasks(running)
-    handle = events.Handle
-    original = handle._run  # read once: with a second thread here, it may be ours a moment later
-    if original is not _core.run_handle:
-        _core.set_handle_run(original)
-        handle._run = _core.run_handle
+    _core.watch_handles(events.Handle)
     import concurrent.futures.thread  # noqa: F401  (asyncio would import it at the first use)
 
 

@@ -17,7 +17,7 @@ _PACKAGE = os.path.dirname(__file__)
 _OURS = tuple(
     f"{_PACKAGE}/{name}" for name in ("integrations/", "trackers/", "spans.py", "switches.py")
 )
-_CORE = ("_core.pyx", "_scopes.pxi")
+_CORE = ("_core.pyx", "_scopes.pxi", "_switches.pxi")
 
 
 def hide_frames(error: BaseException) -> None:

@@ -297,6 +297,35 @@ async def main():
 """
 
 
+def test_a_second_start_goes_on_below_what_another_tool_has_put_around_a_handle(
+    programs: Programs,
+) -> None:
+    snapshot = run(
+        programs,
+        """
+async def request(n):
+    with span(f"request {n}"):
+        await asyncio.sleep(0)
+        blocks(n)
+async def main():
+    await request(1)
+    original = asyncio.Handle._run
+    def traced(self):
+        ran.append(self)
+        return original(self)
+    ran = []
+    asyncio.Handle._run = traced
+    fastalloc.stop()
+    fastalloc.start()
+    await asyncio.gather(request(2), request(3))
+    assert ran and asyncio.Handle._run is traced
+    asyncio.Handle._run = original
+    await request(4)
+""",
+    )
+    assert records(snapshot) == {f"request {n}": [n] for n in (2, 3, 4)}
+
+
 def test_uvloop_is_followed_as_well(programs: Programs) -> None:
     pytest.importorskip("uvloop")
     snapshot = run(programs, "import uvloop\n" + INTERLEAVED, runner="uvloop.run(main())")
