@@ -1,9 +1,11 @@
-# cython: language_level=3, freethreading_compatible=True, binding=True, embedsignature=False, auto_pickle=False, autotestdict=False
+# cython: language_level=3, freethreading_compatible=True, binding=False, embedsignature=True, embedsignature.format=clinic, auto_pickle=False, autotestdict=False
 """The door to the C core: translates types and errors, and decides nothing.
 
 Not public: `fastalloc` offers what this module does under its own names. Compatible with free-threaded
 builds in that importing it does not switch the GIL on; `start` refuses them.
 """
+# binding=False: functions are C's own, which take no memory. Those of Cython's own kind, with their code objects,
+# take 100 KiB at the import. What their signatures are is told by embedsignature: stubtest holds _core.pyi to it.
 from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
