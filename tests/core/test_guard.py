@@ -109,6 +109,35 @@ answer(acted=acted, called=called, lines=lines(), active=status.active, reason=s
     assert snapshot.dump["guard"]["state"] == "tripped"
 
 
+def test_where_memory_climbs_slowly_the_dump_names_the_line_all_the_same(
+    programs: Programs,
+) -> None:
+    # The watcher finds the line crossed long before the thread comes by that allocates, and gets the GIL at once.
+    done = programs.run(
+        PRELUDE
+        + """
+trips = []
+guard.on_trip(lambda trip: trips.append(trip.frame))
+begin(room=60 * MIB, guard_rearm_percent=0)
+def guilty():
+    kept = []
+    while not trips:
+        kept.append(b"x" * (256 * 1024))
+        time.sleep(0.004)
+    return kept
+fill(640)
+kept = guilty()
+answer(frame=trips[0])
+"""
+    )
+    (dump,) = dumps_of(done)
+    assert done.answer["frame"].startswith("guilty ")
+    snapshot = fastalloc.read(dump)
+    trip = guard_events(snapshot)[-1]
+    functions = [frame.function for frame in snapshot.stack_of_node(int(trip["node"]))]
+    assert trip["a"] == 3 and "guilty" in functions
+
+
 def test_what_was_alive_at_the_trip_stays_known_and_its_frees_are_seen(programs: Programs) -> None:
     done = programs.run(
         PRELUDE

@@ -112,6 +112,13 @@ static void it_stops_and_rearms(void)
     uint32_t reasons = 0;
     begin(50);
     use(950000000);
+    CHECK(guard_poll(&reasons) <= 1000000ull);
+    CHECK_EQUAL(reasons, 0); /* until somebody bears witness, or so much more is taken */
+    CHECK_EQUAL(state_now(), FA_GUARD_TRIPPED);
+    use(956000000);
+    CHECK(guard_poll(&reasons) <= 1000000ull);
+    CHECK_EQUAL(reasons, 0);
+    use(957000000);
     CHECK(guard_poll(&reasons) <= 1000000000ull);
     CHECK_EQUAL(reasons, FA_REASON_TRIPPED);
     fa_guard_stop_tracking();
@@ -133,6 +140,43 @@ static void it_stops_and_rearms(void)
     CHECK_EQUAL(fa_guard_has_stopped(), 0);
     allocate_mib(300);
     CHECK(fa.header->samples > samples + 100);
+    fa_stop(0);
+}
+
+static void who_allocates_next_bears_witness_of_what_the_watcher_found(void)
+{
+    uint32_t reasons = 0;
+    begin(50);
+    use(950000000);
+    guard_poll(&reasons);
+    uint64_t events = REGION(FA_EVENTS).used;
+    allocate_mib(3);
+    CHECK_EQUAL(REGION(FA_EVENTS).used, events + 1);
+    struct fa_event *last = RING_SLOT(fa.events, FA_EVENTS, events);
+    CHECK_EQUAL(last->kind, FA_EVENT_GUARD);
+    CHECK_EQUAL(last->a, FA_GUARD_TRIPPED);
+    CHECK_EQUAL(fa.header->guard_trips, 1);
+    CHECK(guard_poll(&reasons) > 1000000ull); /* nothing is waited for: the witness has told Python */
+    CHECK_EQUAL(reasons, 0);
+    fa_stop(0);
+}
+
+static void where_nobody_bears_witness_python_acts_a_little_later(void)
+{
+    uint32_t reasons = 0;
+    begin(50);
+    use(950000000);
+    guard_poll(&reasons);
+    CHECK_EQUAL(reasons, 0);
+    struct timespec nap = {.tv_nsec = 1000000};
+    uint32_t seen = 0; /* the watcher's own look may be the one that ends the waiting */
+    for (int i = 0; i < 1000 && !seen; i++) {
+        nanosleep(&nap, NULL);
+        guard_poll(&reasons);
+        seen = reasons | __atomic_load_n(&reasons_seen, __ATOMIC_SEQ_CST);
+    }
+    CHECK_EQUAL(seen, FA_REASON_TRIPPED);
+    CHECK(fa_now_ns() - fa.header->guard_ns >= 100000000ull);
     fa_stop(0);
 }
 
@@ -176,6 +220,8 @@ const struct test_case guard_cases[] = {
     {"allocations find each line of the guard", allocations_find_each_line},
     {"one large allocation is seen before it is made", one_large_allocation_is_seen_before_it_is_made},
     {"the guard stops tracking and is armed again", it_stops_and_rearms},
+    {"who allocates next bears witness of what the watcher found", who_allocates_next_bears_witness_of_what_the_watcher_found},
+    {"where nobody bears witness Python acts a little later", where_nobody_bears_witness_python_acts_a_little_later},
     {"many threads and the watcher stamp one trip", many_threads_and_the_watcher_stamp_one_trip},
     {NULL, NULL},
 };

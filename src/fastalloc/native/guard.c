@@ -19,6 +19,8 @@
 #define STEP_MOST (32 * MIB) /* a limit that was lowered is noticed within so many bytes */
 #define BACK_PERCENT 5u /* below summary_percent, before a second warning may come */
 #define WITNESS_NS 100000000ull /* later on, who allocates has nothing to do with it */
+#define WITNESS_PART 8u /* of what is left of the limit: growth that Python's acting is not put off for */
+#define WITNESS_LOOK_NS 1000000ull
 #define SOONEST_NS 10000000ull
 #define LATEST_NS 1000000000ull
 /* 2 GiB/s, in half nanoseconds a byte: the fastest that memory was seen to be filled. */
@@ -34,6 +36,9 @@ static uint64_t step;    /* so many may be, before the next one */
 static uint64_t told[FA_LIMITS]; /* the limits as they are known from the events */
 
 static int witness_wanted; /* the watcher found the line crossed: who allocates next says where */
+static uint64_t witness_until; /* so long Python's acting is put off for the witness; 0: it is not */
+static uint64_t witness_most;  /* or until the usage is there */
+static unsigned witness_limit; /* of which limit */
 
 static int stopped;  /* sampling is, at the trip, by whoever finds it */
 static int unhooked; /* and the object hooks are gone; changed with the GIL */
@@ -77,6 +82,7 @@ void guard_begin(const struct fa_config *config)
     set_stopped(0);
     unhooked = 0;
     witness_wanted = 0;
+    witness_until = 0;
     pending = 0;
     step = MIB;
     for (unsigned i = 0; i < config->limit_count && i < FA_LIMITS; i++) told[i] = config->limits[i].bytes;
@@ -90,6 +96,7 @@ void guard_begin(const struct fa_config *config)
 void guard_child(void)
 {
     witness_wanted = 0;
+    witness_until = 0;
     pending = 0;
     step = MIB;
     fa.header->guard_trips = 0;
@@ -208,6 +215,34 @@ static void stop_sampling(void)
     fa_unlock();
 }
 
+/* The watcher has no stack to tell, and once Python acts the dump is made without. A thread that allocates comes by within
+ * FA_DRAW_CAP bytes, which where memory climbs slowly is long after the GIL has been let go. 0: that cannot be waited for. */
+static int await_witness(const struct reading *reading)
+{
+    uint64_t used = fa.header->guard_usage_bytes, limit = reading->now.limit[reading->tripped];
+    if (used < limit) {
+        witness_limit = (unsigned)reading->tripped;
+        witness_most = used + (limit - used) / WITNESS_PART;
+        __atomic_store_n(&witness_until, fa.header->guard_ns + WITNESS_NS, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&witness_wanted, 1, __ATOMIC_RELEASE);
+    return used < limit;
+}
+
+static int is_awaited(void)
+{
+    struct reading reading;
+    uint64_t until = __atomic_load_n(&witness_until, __ATOMIC_ACQUIRE);
+    if (!until || !fa_is_active() || fa_now_ns() >= until) return 0;
+    return !read_usage(&reading, 0) || reading.now.used[witness_limit] < witness_most;
+}
+
+/* 1: there was one, and Python is to act now. */
+static int end_of_waiting(void)
+{
+    return __atomic_exchange_n(&witness_until, 0, __ATOMIC_RELAXED) != 0;
+}
+
 /* Stamps what has come to pass. The reasons that Python has to act. */
 static uint32_t act(const struct reading *reading, uint64_t about_to, int by_watcher)
 {
@@ -217,8 +252,7 @@ static uint32_t act(const struct reading *reading, uint64_t about_to, int by_wat
         if (!by_watcher) __atomic_store_n(&guard_looks, 0, __ATOMIC_RELAXED);
         stamp_trip(reading, about_to);
         stop_sampling();
-        if (by_watcher) __atomic_store_n(&witness_wanted, 1, __ATOMIC_RELAXED);
-        return FA_REASON_TRIPPED;
+        return by_watcher && await_witness(reading) ? 0 : FA_REASON_TRIPPED;
     }
     if (reading->warned >= 0 && state == FA_GUARD_ARMED && move(FA_GUARD_ARMED, FA_GUARD_WARNED)) {
         sample_event(FA_EVENT_GUARD, FA_GUARD_WARNED, reading->now.used[reading->warned]);
@@ -247,21 +281,22 @@ static void add(uint64_t bytes, uint64_t about_to)
         look(about_to);
 }
 
-/* The same event once more, with a stack. */
-static void bear_witness(void)
+/* The same event once more, with a stack. 1: Python is to act now. */
+static int bear_witness(void)
 {
     __atomic_store_n(&guard_looks, 0, __ATOMIC_RELAXED);
-    if (fa_tls.busy || fa_barred() || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return;
-    if (fa_now_ns() - fa.header->guard_ns > WITNESS_NS) return;
+    if (fa_tls.busy || fa_barred() || !fa_is_active() || state_now() != FA_GUARD_TRIPPED) return 0;
+    if (fa_now_ns() - fa.header->guard_ns > WITNESS_NS) return 0;
     fa_tls.busy = 1;
     sample_event(FA_EVENT_GUARD, FA_GUARD_TRIPPED, fa.header->guard_usage_bytes);
     fa_tls.busy = 0;
+    return end_of_waiting();
 }
 
 void guard_add(struct fa_thread *thread, uint64_t about_to)
 {
     if (UNLIKELY(__atomic_load_n(&witness_wanted, __ATOMIC_RELAXED))) {
-        if (__atomic_exchange_n(&witness_wanted, 0, __ATOMIC_RELAXED)) bear_witness();
+        if (__atomic_exchange_n(&witness_wanted, 0, __ATOMIC_ACQUIRE) && bear_witness()) watcher_raise(FA_REASON_TRIPPED);
         return;
     }
     uint64_t bytes = sampler_bytes(thread), since = bytes - thread->seen_by_guard;
@@ -278,12 +313,15 @@ uint64_t guard_poll(uint32_t *reasons)
 {
     struct reading reading;
     uint32_t state = state_now();
+    if (is_awaited()) return WITNESS_LOOK_NS;
+    if (end_of_waiting()) *reasons |= FA_REASON_TRIPPED;
     if (state == FA_GUARD_OFF || !fa_is_active()) return LATEST_NS;
     if (!read_usage(&reading, 0)) return SOONEST_NS;
     tell_changes(&reading);
     if (is_stopped() && state == FA_GUARD_ARMED) *reasons |= FA_REASON_REARM; /* a child of a process at the line */
     if (state != FA_GUARD_TRIPPED) {
         *reasons |= act(&reading, 0, 1);
+        if (__atomic_load_n(&witness_until, __ATOMIC_RELAXED)) return WITNESS_LOOK_NS;
         uint64_t next = FILL_NS(reading.left);
         return next < SOONEST_NS ? SOONEST_NS : next < LATEST_NS ? next : LATEST_NS;
     }
@@ -317,6 +355,7 @@ void fa_guard_rearm(void)
     if (!move(FA_GUARD_TRIPPED, FA_GUARD_ARMED)) return;
     __atomic_store_n(&step, MIB, __ATOMIC_RELAXED);
     __atomic_store_n(&witness_wanted, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&witness_until, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&guard_looks, 1, __ATOMIC_RELAXED);
     fa_lock();
     event_write(FA_EVENT_GUARD, FA_GUARD_ARMED, fa.header->limit_usage_bytes, 0);

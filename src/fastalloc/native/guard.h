@@ -16,6 +16,10 @@
  * to be flushed, and stops the sampling. All else (dump, callbacks, log line, hooks off) is Python's, in the
  * watcher's thread.
  *
+ * The watcher has no stack to stamp: the thread that comes by next stamps the same once more, with its own, as the
+ * witness. Python's acting is put off for it, by 100 ms at most, and no longer than until an eighth of what was left of
+ * the limit is taken.
+ *
  * While TRIPPED tracking is stopped: no object hooks, no samples. RAW and arena hooks stay, which cost
  * nothing: they see samples freed, so that the live heap stays true, and allocations that fail.
  */
