@@ -1,4 +1,4 @@
-"""The wall clock jumps: nothing of ours may hang, fail or tell times that cannot be."""
+"""The wall clock jumps, or time passes between two readings: nothing of ours may hang, fail or tell times that cannot be."""
 
 from __future__ import annotations
 
@@ -28,14 +28,36 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 }
 """
 
+# The process that sets `clock_halts` is off the processor, as on a busy machine, before so manieth a reading from then on.
+HALTING = r"""
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_halts;
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    struct timespec nap = {.tv_nsec = 8000000};
+    if (clock == CLOCK_MONOTONIC && clock_halts && --clock_halts == 0) syscall(SYS_nanosleep, &nap, NULL);
+    return (int)syscall(SYS_clock_gettime, clock, now);
+}
+"""
+
+
+def compiled(code: str, folder: Path) -> str:
+    """The library that stands before the C library."""
+    source, library = folder / "clock.c", folder / "clock.so"
+    source.write_text(code)
+    compiler = shutil.which("cc") or "gcc"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return str(library)
+
 
 def test_a_jumping_wall_clock_changes_no_answer_and_no_duration(
     programs: Programs, tmp_path: Path
 ) -> None:
-    source, library = tmp_path / "jumping.c", tmp_path / "jumping.so"
-    source.write_text(JUMPING)
-    compiler = shutil.which("cc") or "gcc"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     done = programs.run(
         """
 import os, time
@@ -62,7 +84,7 @@ assert os.waitpid(pid, 0)[1] == 0
 fastalloc.stop()
 answer(path=path, total=len(held), guarded=tripped[0].dump)
 """,
-        env={"LD_PRELOAD": str(library)},
+        env={"LD_PRELOAD": compiled(JUMPING, tmp_path)},
     )
     assert 20 < done.answer["total"] < 120
     for snapshot in (done.snapshot(), fastalloc.read(done.answer["path"])):
@@ -70,3 +92,36 @@ answer(path=path, total=len(held), guarded=tripped[0].dump)
         for times in (snapshot.timeline["time_ns"], snapshot.checkpoints["time_ns"]):
             assert (np.diff(times.astype(np.int64)) >= 0).all() and (times < 60e9).all()
     assert fastalloc.read(done.answer["guarded"]).header["guard_trips"] == 1
+
+
+def test_a_child_has_its_watcher_wherever_the_machine_lets_it_wait(
+    programs: Programs, tmp_path: Path
+) -> None:
+    done = programs.run(
+        """
+import ctypes, gc, os, time
+import fastalloc
+from tests.core.inside import *
+
+halts = ctypes.c_int.in_dll(ctypes.CDLL(None), "clock_halts")
+gc.disable()  # a collection would bring the watcher too, if nothing else did
+fastalloc.start()
+def is_watched():
+    names = [open(f"/proc/self/task/{tid}/comm").read() for tid in os.listdir("/proc/self/task")]
+    return "fastalloc\\n" in names
+missing = []
+for reading in range(1, 41):
+    halts.value = reading
+    child = os.fork()
+    if not child:
+        for _ in range(2000):
+            if is_watched(): os._exit(0)
+            time.sleep(0.001)
+        os._exit(1)
+    halts.value = 0
+    if os.waitpid(child, 0)[1]: missing.append(reading)
+answer(missing=missing)
+""",
+        env={"LD_PRELOAD": compiled(HALTING, tmp_path)},
+    )
+    assert done.answer == {"missing": []}

@@ -258,8 +258,9 @@ static int restart_soon(void *unused)
 {
     (void)unused;
     __atomic_store_n(&asked, 0, __ATOMIC_RELAXED);
-    watcher_restart();
+    /* Read first: late enough to ask no more is then late enough to be through. */
     int asks = !in_child || clock_ns() - forked_ns < ASK_NS;
+    watcher_restart();
     if (watcher_missing() && asks && !was_refused()) ask_to_restart(); /* still inside the fork */
     return 0;
 }
