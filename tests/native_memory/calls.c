@@ -96,6 +96,13 @@ void allocate_in_foreign_thread(size_t n, size_t count, void **blocks)
     pthread_join(thread, NULL);
 }
 
+/* PTHREAD_STACK_MIN, without what glibc adds to it by itself on some processors. */
+#ifdef __aarch64__
+#define SMALLEST_STACK 131072
+#else
+#define SMALLEST_STACK 16384
+#endif
+
 /* The same with the smallest C stack that a thread may have. */
 void allocate_in_small_thread(size_t n)
 {
@@ -104,7 +111,7 @@ void allocate_in_small_thread(size_t n)
     pthread_t thread;
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
-    if (pthread_attr_setstacksize(&attributes, 16384) != 0) abort();
+    if (pthread_attr_setstacksize(&attributes, SMALLEST_STACK) != 0) abort();
     if (pthread_create(&thread, &attributes, allocate_all, &work) != 0) abort();
     pthread_join(thread, NULL);
     pthread_attr_destroy(&attributes);

