@@ -34,6 +34,7 @@ WORKLOADS = (
     "gunicorn",
     "django-silk",
     "sqlalchemy",
+    "greenlet",  # SQLAlchemy's asyncio stands on it
     "pillow",
     "lxml",
     "protobuf",
