@@ -14,6 +14,7 @@ from fastalloc.recording.symbols import demangled, module
 from tests.native_memory.conftest import NativePrograms
 
 HERE = Path(__file__).parent
+BUILD_ID = "-Wl,--build-id=sha1"  # as most linkers have it by default; zig's does not
 
 if tuple(map(int, platform.libc_ver()[1].split("."))) < (2, 35):
     pytest.skip("native frames need glibc 2.35", allow_module_level=True)
@@ -41,7 +42,7 @@ def stack_of(address):
 
 @pytest.fixture(scope="session")
 def frames(compile_library: Callable[..., Path]) -> Path:
-    return compile_library(HERE / "frames.c", "frames")
+    return compile_library(HERE / "frames.c", "frames", BUILD_ID)
 
 
 def names(stack: list[list[object]]) -> list[object]:
@@ -126,8 +127,9 @@ answer(stack=stack, lines=lines, losses=fastalloc.snapshot().losses)
     assert "libframes.so:frames_leaf" in answer["lines"]
 
 
+@pytest.mark.parametrize("above", [False, True], ids=["below Python's", "above Python's"])
 @pytest.mark.parametrize("call", ["in_context", "in_handler"])
-def test_foreign_stacks(programs: NativePrograms, frames: Path, call: str) -> None:
+def test_foreign_stacks(programs: NativePrograms, frames: Path, call: str, above: bool) -> None:
     """With unreadable pages on both sides: reading past either end would be the end."""
     answer = run(
         programs,
@@ -139,8 +141,13 @@ libc.mmap.restype = ctypes.c_void_p
 page, pages = mmap.PAGESIZE, 64
 space = libc.mmap(None, ctypes.c_size_t((pages + 2) * page), 0, 0x22, -1, ctypes.c_long(0))
 assert libc.mprotect(ctypes.c_void_p(space + page), ctypes.c_size_t(pages * page), 3) == 0
-stacks = [stack_of(library.{call}(ctypes.c_void_p(space + page), ctypes.c_size_t(pages * page), ctypes.c_size_t(100_000)))
-          for _ in range(3)]
+stacks = []
+def call():
+    for _ in range(3):
+        stacks.append(stack_of(library.{call}(ctypes.c_void_p(space + page), ctypes.c_size_t(pages * page), ctypes.c_size_t(100_000))))
+if {above}:  # the stack of a thread that starts now lies below: the kernel fills addresses from the top
+    thread = threading.Thread(target=call); thread.start(); thread.join()
+else: call()
 answer(stacks=stacks)
 """,
     )
@@ -212,7 +219,7 @@ def test_a_file_that_was_replaced_names_nothing(
     assert leaf().startswith("libplugin.so+0x")
     assert leaf().endswith("(file missing)")
     other = (HERE / "frames.c").read_text().replace("frames_leaf", "another_leaf")
-    shutil.copy(compile_library(other, "another"), at)
+    shutil.copy(compile_library(other, "another", BUILD_ID), at)
     assert leaf().endswith("(file replaced)")
 
 

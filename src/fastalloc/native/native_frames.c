@@ -154,6 +154,8 @@ NOINLINE int native_frames_walk(struct raw_frame *frames, int capacity, uintptr_
     UNWIND_HERE(&unwind);
     *cut = 0;
     if (!find_object) return 0;
+    /* Another stack (a context's, a signal's) that lies above Python's: it ends by itself. */
+    if (unwind.registers[UNWIND_SP] > limit) limit = 0;
     for (; steps < FA_MAX_NATIVE_FRAMES + 32; steps++) {
         uintptr_t ip = unwind.registers[UNWIND_IP] - (uintptr_t)(unwind.at_call != 0);
         if (!found.start || ip < (uintptr_t)found.start || ip >= (uintptr_t)found.end) {
