@@ -35,6 +35,7 @@ WORKLOADS = (
     "django-silk",
     "sqlalchemy",
     "greenlet",  # SQLAlchemy's asyncio stands on it
+    "aiosqlite",
     "pillow",
     "lxml",
     "protobuf",
