@@ -7,7 +7,6 @@ from samples, with one standard error after the sign ±.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -98,25 +97,15 @@ def _watch(console: Console, path: Path, args: argparse.Namespace) -> None:
 
     from fastalloc.recording.reader import read
 
-    interrupted = False
-
-    def interrupt(number: int, frame: object) -> None:
-        nonlocal interrupted
-        interrupted = True  # the exception is lost where it comes up in a destructor
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
     snapshot = read(path)
     with Live(_render(console, snapshot, args), console=console, auto_refresh=False) as live:
         try:
-            while snapshot.state == "running" and not interrupted:
+            while snapshot.state == "running":
                 time.sleep(args.interval)
                 snapshot = read(path)
                 live.update(_render(console, snapshot, args), refresh=True)
         except KeyboardInterrupt:
             pass  # how one leaves a live view
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 def _rows(snapshot: Snapshot, args: argparse.Namespace) -> list[Row]:
