@@ -105,6 +105,26 @@ def test_the_innermost_are_kept(programs: NativePrograms, frames: Path) -> None:
     assert names(answer["stack"])[:6] == ["frames_leaf", *["frames_deep"] * 4, "caller"]
 
 
+def test_below_a_deep_recursion_no_frame_is_told_that_is_cpythons(
+    programs: NativePrograms, frames: Path
+) -> None:
+    """Where the eval loop's frame is too far to look for (3.13 on), there are none; never the interpreter's own."""
+    answer = run(
+        programs,
+        f"""
+library = load({str(frames)!r})
+sys.setrecursionlimit(5000)
+def caller(depth):
+    return caller(depth - 1) if depth else library.frames_outer(ctypes.c_size_t(100_000))
+answer(near=stack_of(caller(0)), far=stack_of(caller(2000)))
+""",
+    )
+    near, far = ([frame for frame in answer[key] if frame[1]] for key in ("near", "far"))
+    assert names(near)[:3] == ["frames_leaf", "frames_middle", "frames_outer"]
+    assert far in ([], near)
+    assert names(answer["far"])[len(far)] == "caller"
+
+
 def test_a_thread_that_python_does_not_know_has_them_as_its_whole_stack(
     programs: NativePrograms, frames: Path
 ) -> None:

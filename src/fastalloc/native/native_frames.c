@@ -154,8 +154,9 @@ NOINLINE int native_frames_walk(struct raw_frame *frames, int capacity, uintptr_
     UNWIND_HERE(&unwind);
     *cut = 0;
     if (!find_object) return 0;
-    /* Another stack (a context's, a signal's) that lies above Python's: it ends by itself. */
-    if (unwind.registers[UNWIND_SP] > limit) limit = 0;
+    /* Another stack (a context's, a signal's) that lies above Python's: it ends by itself. Of 1, an unknown limit, that is not
+     * known, and nothing is kept. */
+    if (limit > 1 && unwind.registers[UNWIND_SP] > limit) limit = 0;
     for (; steps < FA_MAX_NATIVE_FRAMES + 32; steps++) {
         uintptr_t ip = unwind.registers[UNWIND_IP] - (uintptr_t)(unwind.at_call != 0);
         if (!found.start || ip < (uintptr_t)found.start || ip >= (uintptr_t)found.end) {

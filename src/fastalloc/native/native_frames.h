@@ -26,7 +26,7 @@
 const char *native_frames_prepare(void);
 
 /* Fills `frames` leaf first; returns how many. limit: an address in the eval loop's C frame, 0: there is none, and
- * the walk goes on to the root. `hash` is mixed with the frames. `cut`: there were more. */
+ * the walk goes on to the root; 1: it is not known, and there are none. `hash` is mixed with the frames. `cut`: there were more. */
 int native_frames_walk(struct raw_frame *frames, int capacity, uintptr_t limit, uint64_t *hash, int *cut);
 
 /* `function`: the build id in hex, or "headers-" and a hash of the program headers. `file`: the path. */

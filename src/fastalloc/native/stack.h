@@ -25,7 +25,7 @@ struct raw_frame {
 int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int *cut);
 
 /* An address inside the C frame of the eval loop that runs the newest Python frames: where native frames end.
- * 0: no Python runs in this thread. */
+ * 0: no Python runs in this thread. 1: not found in reasonable time. */
 uintptr_t stack_native_limit_nopy(void);
 
 /* Identity of the running Python context; NULL if there is none. */
