@@ -4,8 +4,8 @@
 Not public: `fastalloc` offers what this module does under its own names. Compatible with free-threaded
 builds in that importing it does not switch the GIL on; `start` refuses them.
 """
-# binding=False: functions are C's own, which take no memory. Those of Cython's own kind, with their code objects,
-# take 100 KiB at the import. What their signatures are is told by embedsignature: stubtest holds _core.pyi to it.
+# binding=False: functions are C's own. Those of Cython's own kind, with their code objects, take 100 KiB more at the
+# import. What their signatures are is told by embedsignature: stubtest holds _core.pyi to it.
 from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno

@@ -28,7 +28,7 @@ int clock_gettime(clockid_t clock, struct timespec *now)
 }
 """
 
-# The process that sets `clock_halts` is off the processor, as on a busy machine, before so manieth a reading from then on.
+# The process that sets `clock_halts` to n is off the processor, as on a busy machine, before its nth reading from then on.
 HALTING = r"""
 #define _GNU_SOURCE
 #include <sys/syscall.h>

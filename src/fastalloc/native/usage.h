@@ -8,8 +8,8 @@
 #include "fastalloc.h"
 #include "recorder.h"
 
-/* Reads RSS and the cgroup's usage anew if the last reading is older. now_ns: fa_now_ns(), which most callers need
- * anyway. About 2 us when it does; system calls only, no lock held. */
+/* Reads RSS and the cgroup's usage anew if the last reading is older. now_ns: fa_now_ns(), which a sample
+ * needs anyway. About 2 us when it does; system calls only, no lock held. */
 void usage_refresh(uint64_t now_ns, uint64_t older_than_ns);
 
 /* How old the usage may be that the record of a span or phase tells. In a loop a reading takes 2 us; in a

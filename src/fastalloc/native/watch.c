@@ -34,8 +34,8 @@ void watch_reset(int in_child)
     switch_seen = in_child ? IS_UNKNOWN : IS_ABSENT;
 }
 
-/* Has the file that switches all processes off come or gone? Asked here, since Python would need the GIL for it, a
- * hundred times as dear. A folder that cannot be read says nothing. */
+/* Has the file that switches all processes off come or gone? Asked here, since Python would need the GIL for it.
+ * A folder that cannot be read says nothing. */
 static int switch_has_changed(void)
 {
     struct stat unused;
