@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import re
@@ -74,11 +75,11 @@ def watching(pid: int, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], 
 
 def read_until(terminal: int, tables: int, seconds: float = 20) -> str:
     """What the terminal shows, until it has shown so many tables or the other end has left."""
-    text = ""
+    text, decoder = "", codecs.getincrementaldecoder("utf-8")()  # a read may end within a character
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and text.count("live heap ") < tables:
         try:
-            text += os.read(terminal, 65536).decode()
+            text += decoder.decode(os.read(terminal, 65536))
         except OSError:  # how a terminal says that nobody is there any more
             break
     return text

@@ -242,7 +242,8 @@ answer(same=first == second.recording, mode=second.mode, other=third != first,
 def test_starts_and_stops_leave_no_memory_behind(programs: Programs) -> None:
     """Tolerances, for 200 of them. Resident: 200 KiB, where a page each is 800, and what the program itself takes and
     frees came to 24 to 44. Mapped: 3 MiB, where four pages each are 3.1; an arena of pymalloc's and a thread's
-    stack that the C library keeps are 1 each."""
+    stack that the C library keeps are 1 each. The least of three times 200: what each start left would be in all
+    three; what is loaded once, in a turn that was slow on a busy machine, is in one."""
     done = programs.run(
         PRELUDE
         + """
@@ -258,10 +259,12 @@ fastalloc.start()
 fastalloc.write_dump("to load and reserve now what one needs, not in a slow turn")
 fastalloc.stop()
 turn(50)
-before = memory()
-turn(200)
-mapped, resident = (now - then for now, then in zip(memory(), before))
-answer(mapped=mapped, resident=resident)
+grown = []
+for _ in range(3):
+    before = memory()
+    turn(200)
+    grown.append([now - then for now, then in zip(memory(), before)])
+answer(mapped=min(mapped for mapped, _ in grown), resident=min(resident for _, resident in grown))
 """
     )
     assert done.answer["resident"] < 200 and done.answer["mapped"] < 3 << 10, done.answer
