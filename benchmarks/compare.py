@@ -3,7 +3,8 @@
 For each workload, a launch starts one process per profiler; then they take turns, round by round,
 each doing the same work while the others wait. A ratio is made of two rounds
 that lie side by side, so what the machine does to both cancels out. Each launch has new processes,
-addresses and a new hash seed, the same for all profilers. Each lane is one CPU, with a launch of its own.
+addresses and a new hash seed, the same for all profilers, and each process a heap of its own (lot.py).
+Each lane is one CPU, with a launch of its own.
 
 Slow profilers have launches of their own, with a process without a profiler beside them: their ratios are large and
 need few rounds, and the others shall not wait for them. Where time is given, the others get launches for as long as
@@ -23,14 +24,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from benchmarks import comparison, results
+from benchmarks import comparison, ratios, results
 from benchmarks.interpreters import Interpreter, prepare_all
 from benchmarks.profilers import PROFILERS
-from benchmarks.ratios import compare as ratio_of
 from benchmarks.turns import WorkerError, last_line, launch
 from benchmarks.workloads import WORKLOADS
 
-ROUNDS, LEAST_ROUNDS = 16, 8
+ROUNDS, LEAST_ROUNDS = 8, 4
 SLOW_ROUNDS, LEAST_SLOW_ROUNDS = 5, 3
 SLOW_EVERY = 6
 """Launches of slow profilers: the first, and one beside every so many."""
@@ -155,14 +155,16 @@ def run(
 
 def _tell(interpreter: Interpreter, found: dict[str, Any], seconds: float) -> None:
     rounds = found.get("seconds", {})
-    ratios = {
-        name: ratio_of([each], [rounds["none"]]) for name, each in rounds.items() if name != "none"
+    found_ratios = {
+        name: ratios.compare([each], ratios.base({n: [r] for n, r in rounds.items()}, name))
+        for name, each in rounds.items()
+        if name != "none"
     }
     print(
         f"{seconds:5.0f} s  {interpreter.label}: {found['workload']}, launch {found['launch'] + 1}"
         f"{' of slow ones' if found['slow'] else ''}, "
         f"{len(rounds.get('none', ()))} rounds: "
-        + ", ".join(f"{name} {ratio.median:.3f}" for name, ratio in ratios.items() if ratio)
+        + ", ".join(f"{name} {ratio.mean:.3f}" for name, ratio in found_ratios.items() if ratio)
         + "".join(f"; {name} FAILED: {last_line(why)}" for name, why in found["failed"].items()),
         file=sys.stderr,
         flush=True,

@@ -99,7 +99,7 @@ def ratios_of(document: Document) -> dict[str, dict[str, ratios.Ratio]]:
             rounds = measured["seconds"].get(profiler)
             if profiler == "none" or rounds is None:
                 continue
-            ratio = ratios.compare(rounds, measured["seconds"]["none"])
+            ratio = ratios.compare(rounds, ratios.base(measured["seconds"], profiler))
             if ratio:
                 found.setdefault(profiler, {})[workload] = ratio
     return found
@@ -119,7 +119,7 @@ def native_median(document: Document) -> ratios.Ratio | None:
     measured = ratios_of(document).get("native", {})
     if not all(name in measured for name in NATIVE):
         return None
-    return sorted((measured[name] for name in NATIVE), key=lambda ratio: ratio.median)[
+    return sorted((measured[name] for name in NATIVE), key=lambda ratio: ratio.mean)[
         len(NATIVE) // 2
     ]
 
@@ -158,14 +158,14 @@ def by_workload(document: Document) -> Table:
     table = Table(
         f"CPU time by workload, {label(document)}",
         ["", *(PROFILERS[name].title for name in found)],
-        note=f"Median of {_rounds(found, slow=False)}; of slow profilers, memray and below, {_rounds(found, slow=True)}. "
+        note=f"Geometric mean of the launches' medians, {_rounds(found, slow=False)}; of slow profilers, memray and below, {_rounds(found, slow=True)}. "
         "In brackets the quartiles. -: it failed, see below.",
     )
     for workload in document["workloads"]:
         row = [workload]
         for name in found:
             ratio = found[name].get(workload)
-            row.append(f"{ratio.median:.3f} ({ratio.low:.2f}-{ratio.high:.2f})" if ratio else "-")
+            row.append(f"{ratio.mean:.3f} ({ratio.low:.2f}-{ratio.high:.2f})" if ratio else "-")
         table.rows.append(row)
     return table
 
@@ -227,12 +227,12 @@ def dearer(document: Document, workload: str, mine: str, other: str) -> bool | N
     seconds = document["workloads"][workload]["seconds"]
     side_by_side = ratios.compare(seconds[mine], seconds[other])
     if side_by_side:
-        above, sure = side_by_side.median > 1, side_by_side.above(1)
+        above, sure = side_by_side.mean > 1, side_by_side.above(1)
     else:  # in launches of their own
-        ours, theirs = (ratios.compare(seconds[name], seconds["none"]) for name in (mine, other))
+        ours, theirs = (ratios.compare(seconds[n], ratios.base(seconds, n)) for n in (mine, other))
         assert ours and theirs
-        above = ours.median > theirs.median
-        sure = ours.median - theirs.median > 2 * math.hypot(ours.error, theirs.error)
+        above = ours.mean > theirs.mean
+        sure = ours.mean - theirs.mean > 2 * math.hypot(ours.error, theirs.error)
     return sure if sure or not above else None
 
 
@@ -257,13 +257,13 @@ def firsts(documents: list[Document]) -> Table:
         row = [workload]
         for each, document in zip(found, documents, strict=True):
             light = each.get("light", {}).get(workload)
-            others = [(each[n][workload].median, n) for n in rivals if workload in each.get(n, {})]
+            others = [(each[n][workload].mean, n) for n in rivals if workload in each.get(n, {})]
             if not light or not others:
                 row += ["-", "-"]
                 continue
             least, name = min(others)
             mark = MARKS[dearer(document, workload, "light", name)]
-            row += [f"{light.median:.3f}", f"{least:.3f} {PROFILERS[name].title}{mark}"]
+            row += [f"{light.mean:.3f}", f"{least:.3f} {PROFILERS[name].title}{mark}"]
         table.rows.append(row)
     return table
 

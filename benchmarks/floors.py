@@ -58,13 +58,9 @@ def table(compared: list[Document], counted: list[Document]) -> Table:
         for _, ratios in timed:
             ratio = ratios.get(workload)
             mark = (
-                " **!**"
-                if ratio and ratio.above(1)
-                else " (!)"
-                if ratio and ratio.median > 1
-                else ""
+                " **!**" if ratio and ratio.above(1) else " (!)" if ratio and ratio.mean > 1 else ""
             )
-            row.append(f"{ratio.median:.3f} ± {ratio.error:.3f}{mark}" if ratio else "-")
+            row.append(f"{ratio.mean:.3f} ± {ratio.error:.3f}{mark}" if ratio else "-")
         for _, each in summed:
             value = each.get(workload)
             row.append("-" if value is None else f"{value:.4f}{' **!**' if value > 1 else ''}")

@@ -95,12 +95,16 @@ def _percent(document: Document, having: str, lacking: str) -> str:
         workload: ratio
         for workload, each in document["workloads"].items()
         if first in each["seconds"] and second in each["seconds"]
-        if (ratio := ratios.compare(each["seconds"][first], each["seconds"][second]))
+        if (ratio := ratios.compare(each["seconds"][first], _under(each["seconds"], second)))
     }
     if not found or len(found) < len(document["workloads"]):
         return "-"
     mean, error = ratios.geomean_of(found)
     return f"{100 * (mean - 1):+.2f} ± {100 * error:.2f}" if math.isfinite(error) else "-"
+
+
+def _under(seconds: dict[str, ratios.Rounds], lacking: str) -> ratios.Rounds:
+    return ratios.base(seconds, lacking) if lacking == "none" else seconds[lacking]
 
 
 def _instructions(document: Document, having: str, lacking: str) -> str:

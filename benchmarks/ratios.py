@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 Rounds = Sequence[Sequence[float | None]]
 """CPU seconds of one loop, by launch and round; None where the profiler did not take part."""
@@ -15,16 +16,18 @@ Rounds = Sequence[Sequence[float | None]]
 class Ratio:
     """CPU time of one profiler over that of none: each round over none's round beside it."""
 
-    median: float
+    mean: float
+    """The geometric mean of the launches' medians. A round may be slow by accident, hence the median; of launches none
+    is: they differ by the place of things in memory, which is drawn by lot (lot.py)."""
     low: float  # first quartile
     high: float  # third quartile
     rounds: int
     by_launch: tuple[float, ...]
-    """The median of each launch: what differs between them is where things lie in memory."""
+    """The median of each launch."""
 
     @property
     def error(self) -> float:
-        """Standard error of the median: the larger of what rounds tell and what launches tell.
+        """Standard error of the mean: the larger of what rounds tell and what launches tell.
 
         Of rounds: that of a normal variable's median, from the quartiles, as notched box plots have it. It knows
         nothing of what a new launch changes; of launches: the deviation of their medians. A few launches may agree
@@ -40,7 +43,7 @@ class Ratio:
 
     def above(self, limit: float) -> bool:
         """Whether it is over the limit by more than noise: two standard errors."""
-        return self.median - 2 * self.error > limit
+        return self.mean - 2 * self.error > limit
 
 
 def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
@@ -53,9 +56,26 @@ def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
     every = sorted(ratio for launch in launches for ratio in launch)
     if len(every) < 2:
         return Ratio(every[0], every[0], every[0], 1, tuple(every)) if every else None
-    low, median, high = statistics.quantiles(every, n=4, method="inclusive")
+    low, _, high = statistics.quantiles(every, n=4, method="inclusive")
     medians = tuple(statistics.median(launch) for launch in launches)
-    return Ratio(median, low, high, len(every), medians)
+    return Ratio(geomean(medians), low, high, len(every), medians)
+
+
+def base(seconds: Mapping[str, Rounds], name: str) -> Rounds:
+    """What a profiler is compared with: the geometric mean of the two processes without one, where both took part.
+
+    Two are off by less than one, by 1 / sqrt(2) where that is chance. "none, again" is compared with the other alone.
+    """
+    first, second = seconds["none"], seconds.get("control", [])
+    if name == "control":
+        return first
+    return [
+        [
+            math.sqrt(one * other) if one and other else one or other
+            for one, other in zip_longest(ones, others)
+        ]
+        for ones, others in zip_longest(first, second, fillvalue=())
+    ]
 
 
 def geomean(values: Iterable[float]) -> float:
@@ -65,6 +85,6 @@ def geomean(values: Iterable[float]) -> float:
 
 def geomean_of(ratios: Mapping[str, Ratio]) -> tuple[float, float]:
     """Geometric mean over workloads, and its standard error: those of the workloads are independent."""
-    mean = geomean(ratio.median for ratio in ratios.values())
-    relative = math.hypot(*(ratio.error / ratio.median for ratio in ratios.values()))
+    mean = geomean(ratio.mean for ratio in ratios.values())
+    relative = math.hypot(*(ratio.error / ratio.mean for ratio in ratios.values()))
     return mean, mean * relative / len(ratios)

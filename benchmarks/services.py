@@ -27,9 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import results
+from benchmarks import ratios, results
 from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare_all
-from benchmarks.ratios import compare
 from benchmarks.tables import Table
 from benchmarks.turns import last_line, said
 
@@ -214,6 +213,7 @@ def _variables(name: str, scratch: Path, seed: int) -> dict[str, str]:
     own = {"FASTALLOC_DIR": str(scratch / "recordings")} if name.startswith("light") else {}
     return environment(
         PYTHONHASHSEED=str(seed),
+        BENCHMARK_LOT=f"{name} {seed}",
         PYTHONPATH=str(ROOT),
         DJANGO_SETTINGS_MODULE="benchmarks.apps.shop_settings",
         SHOP_DATABASE=str(scratch / "shop.sqlite3"),
@@ -384,16 +384,16 @@ def _cells(launches: list[dict[str, Any]], name: str) -> list[str]:
     turns = [turn for each in launches for turn in each["turns"].get(name, [])]
     if not turns:
         return ["-"] * 4
-    cpu = [
-        [[turn["cpu_seconds"] for turn in each["turns"].get(which, [])] for each in launches]
-        for which in (name, "none")
-    ]
-    ratio = compare(*cpu)
+    seconds = {
+        which: [[t["cpu_seconds"] for t in each["turns"].get(which, [])] for each in launches]
+        for which in (name, "none", "control")
+    }
+    ratio = ratios.compare(seconds[name], ratios.base(seconds, name))
     if name == "none" or ratio is None:
         every = [turn["cpu_seconds"] for turn in turns]
         told = f"{1000 * statistics.median(every):.2f} ms"
     else:
-        told = f"{ratio.median:.3f} ({ratio.low:.3f}-{ratio.high:.3f}) ± {ratio.error:.3f}"
+        told = f"{ratio.mean:.3f} ({ratio.low:.3f}-{ratio.high:.3f}) ± {ratio.error:.3f}"
     taken = sorted(each for turn in turns for each in turn["milliseconds"])
     percentiles = statistics.quantiles(taken, n=100, method="inclusive")
     speed = statistics.median(turn["per_second"] for turn in turns)
@@ -417,7 +417,7 @@ def table(documents: list[dict[str, Any]]) -> Table:
         ["", *(f"{d['interpreter']['label']}: {part}" for d in documents for part in parts)],
         note="CPU per request and latency at a fixed rate, "
         f"{100 * RATE_PART:.0f} % of what none can answer; requests/s: closed-loop, four connections. CPU: none in ms, "
-        "the others over none's turn beside it, median, quartiles and one standard error. fastalloc with its defaults. "
+        "the others over the turns of both without a profiler beside it, geometric mean of the launches' medians, quartiles and one standard error. fastalloc with its defaults. "
         "Of 1 % a median shows little: most turns have no request that is looked at. ddtrace's profiler with its "
         "defaults (stacks, locks, memory), without its tracer, telemetry and remote configuration, and no agent "
         "answers its uploads. django-silk as installed: it keeps each request. " + conditions + ".",

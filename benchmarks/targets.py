@@ -50,7 +50,7 @@ def table(compared: list[Document], counted: list[Document]) -> Table:
         native = comparison.native_median(document)
         if native:
             what = f"{title}: native, CPU, median over the native workloads"
-            add(what, NATIVE_LIMIT, native.median, native.error)
+            add(what, NATIVE_LIMIT, native.mean, native.error)
         if comparison.missing_workloads(document):
             incomplete(f"{title}: CPU", len(document["workloads"]))
             continue
@@ -63,10 +63,10 @@ def table(compared: list[Document], counted: list[Document]) -> Table:
             add(f"{title}: light's added CPU over ddtrace's", SHARE, *_share(means), digits=2)
         beside = floors.times(document)
         if len(beside) == len(WORKLOADS):
-            worst = max(beside, key=lambda name: beside[name].median)
+            worst = max(beside, key=lambda name: beside[name].mean)
             ratio = beside[worst]
             what = f"{title}: light over hooks that forward all, CPU, worst"
-            add(what, 1, ratio.median, ratio.error, name=worst)
+            add(what, 1, ratio.mean, ratio.error, name=worst)
     for document in counted:
         title = label(document)
         pair = document["pairs"].get(counting.PAIR, {})

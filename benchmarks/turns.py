@@ -19,6 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks import lot
 from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment
 from benchmarks.profilers import PROFILERS
 
@@ -47,7 +48,11 @@ class Worker:
         self.process = subprocess.Popen(
             [*pin, str(python), *command, profiler, workload, str(self.scratch)],
             cwd=ROOT,
-            env=environment(PYTHONHASHSEED=str(seed), PYTHONPATH=str(ROOT)),
+            env=environment(
+                PYTHONHASHSEED=str(seed),
+                PYTHONPATH=str(ROOT),
+                **{lot.VARIABLE: f"{workload} {profiler} {seed}"},
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 
+from benchmarks.lot import kept_blocks
 from benchmarks.profilers import PROFILERS, kept
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def main(profiler: str, workload: str, scratch: str, fixed_loops: int | None = N
     _say({"ready": True, "start_rss_bytes": started - before})
     for line in sys.stdin:
         _say({"seconds": measure(work, int(line))})
-    _say({"peak_rss_bytes": peak_rss_bytes()})
+    _say({"peak_rss_bytes": peak_rss_bytes() - sum(map(len, kept_blocks))})
     for tracker in kept:  # closes its file, whose size is told
         tracker.__exit__(None, None, None)
 

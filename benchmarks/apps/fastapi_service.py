@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 
+from benchmarks import lot  # noqa: F401  before all else: where things lie is drawn by lot
+
+# isort: split
 import fastalloc  # first: with FASTALLOC_MODE set, recording starts here
 
 # isort: split

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+from benchmarks import lot  # noqa: F401  before all else: where things lie is drawn by lot
+
+# isort: split
 import fastalloc  # noqa: F401  first: with FASTALLOC_MODE set, recording starts here
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.apps.shop_settings")

@@ -6,19 +6,32 @@ import math
 import random
 
 import pytest
-from benchmarks.ratios import compare, geomean, geomean_of
+from benchmarks.ratios import base, compare, geomean, geomean_of
 
 
 def test_a_slow_machine_cancels_out_between_rounds_side_by_side() -> None:
     none = [[1.0, 2.0, 4.0], [1.0, 1.0, 3.0]]
     ours = [[1.1 * seconds for seconds in launch] for launch in none]
     ratio = compare(ours, none)
-    assert (ratio.median, ratio.low, ratio.high) == pytest.approx((1.1,) * 3)
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((1.1,) * 3)
 
 
 def test_rounds_left_out_are_left_out() -> None:
     ratio = compare([[2.0, None, 2.0, None]], [[1.0, 5.0, 1.0, 5.0]])
-    assert (ratio.median, ratio.by_launch) == (2.0, (2.0,))
+    assert (ratio.mean, ratio.by_launch) == (2.0, (2.0,))
+
+
+def test_a_launch_weighs_the_same_whatever_its_rounds() -> None:
+    ratio = compare([[1.0] * 3, [4.0] * 30], [[1.0] * 3, [1.0] * 30])
+    assert (ratio.mean, ratio.by_launch) == (2.0, (1.0, 4.0))
+
+
+def test_the_base_is_the_mean_of_both_that_have_no_profiler() -> None:
+    none = [[1.0, 4.0, None], [2.0]]
+    seconds = {"none": none, "control": [[4.0, None, 9.0]]}
+    assert base(seconds, "light") == [[2.0, 4.0, 9.0], [2.0]]
+    assert base(seconds, "control") == none
+    assert base({"none": none}, "light") == none
 
 
 def test_geometric_mean_over_workloads_with_its_error() -> None:
@@ -44,8 +57,8 @@ def test_the_error_of_one_launch_is_that_of_its_rounds_and_of_one_round_unknown(
     assert noisy
     # 1.2533 x 0.02 / 20 = 0.00125; quartiles of 400 are some 4 % off, four times that are allowed
     assert noisy.error == pytest.approx(0.00125, rel=0.2)
-    assert noisy.above(noisy.median - 3 * noisy.error)
-    assert not noisy.above(noisy.median - noisy.error)
+    assert noisy.above(noisy.mean - 3 * noisy.error)
+    assert not noisy.above(noisy.mean - noisy.error)
     single = compare([[2.0]], [[1.0]])
     assert single
     assert math.isinf(single.error)

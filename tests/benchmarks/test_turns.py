@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.interpreters import Interpreter, absent_build, describe, distinct
+from benchmarks.interpreters import (
+    ROOT,
+    Interpreter,
+    absent_build,
+    describe,
+    distinct,
+    environment,
+)
 from benchmarks.profilers import Profiler
 from benchmarks.turns import WorkerError, launch, orders, said
 
-from benchmarks import compare, instructions, results, turns, whole, worker
+from benchmarks import compare, instructions, lot, results, turns, whole, worker
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +70,26 @@ def test_slow_profilers_have_launches_of_their_own_in_few_of_the_launches(
     assert [task.part for task in tasks[:4]] == ["dicts-0", "strs-0", "dicts-slow-0", "strs-slow-0"]
     assert len([task for task in tasks if task.slow]) == 2 * math.ceil(7 / compare.SLOW_EVERY)
     assert len({task.part for task in tasks}) == len(tasks)
+
+
+def test_the_heap_lies_by_lot_in_a_launch_and_where_it_always_does_in_a_count() -> None:
+    program = "import json; from benchmarks.lot import kept_blocks; print(json.dumps([len(b) for b in kept_blocks]))"
+
+    def drawn(**variables: str) -> list[int]:
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**environment(PYTHONPATH=str(ROOT)), **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return list(json.loads(ran.stdout))
+
+    first = drawn(BENCHMARK_LOT="dicts light 1")
+    assert first == drawn(BENCHMARK_LOT="dicts light 1")
+    assert first != drawn(BENCHMARK_LOT="dicts none 1")
+    assert 0 < max(first) < lot.BYTES
+    assert drawn() == []
 
 
 def test_a_loop_of_one_is_warmed_up_too() -> None:
