@@ -50,7 +50,8 @@ def table(compared: list[Document], counted: list[Document]) -> Table:
             *(f"{label}: instructions" for label, _ in summed),
         ],
         note="Light mode over hooks on every allocator function that only forward, both in the same turns: under 1, it is "
-        "cheaper than they. **!**: over 1 by more than two standard errors; (!): by less, which may be noise. "
+        "cheaper than they. **!**: over 1 by more than two standard errors; (!): by less, which may be noise. Light has a "
+        "watcher; what a second thread costs by itself (none, with an idle thread) is in its part of the ratio alone. "
         "Instructions have no noise, but weigh all the same: of a call through a pointer, which costs time, there is one.",
     )
     for workload in dict.fromkeys(name for _, each in [*timed, *summed] for name in each):

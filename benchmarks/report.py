@@ -38,9 +38,11 @@ Written by `make bench-docs`; do not edit. [benchmarks/README.md](../benchmarks/
 says how to run them. Builds with profile-guided optimization (PGO) come first: they are what production runs, and
 there hooks cost more, since replacing an allocator undoes what the optimizer knew about it.
 
-How to read the times: each number is CPU time over that of no profiler, in rounds that lie side by side. "none,
-again" is a second process without a profiler: how far it is from 1 is the noise, and no smaller difference means
-anything. Instruction counts (valgrind) have next to no noise; they say what is done, not how long it takes.
+How to read the times: each number is CPU time over that of no profiler (the mean of two such processes), in rounds that
+lie side by side. Where the heap of a process lies is drawn by lot, since what a profiler imports moves it, and its place
+alone makes some per cent. "none, again" is the second process without a profiler over the first: how far it is from 1
+is the noise, and no smaller difference means anything. Instruction counts (valgrind) have next to no noise; they say
+what is done, not how long it takes.
 
 Beside each other, fastalloc, ddtrace and Pyroscope keep 64 frames of a stack, and take a sample every 512 KiB where
 nothing else is said; fastalloc runs without its limit on its own overhead (`overhead_percent=0`), which by default is 1.
