@@ -115,16 +115,29 @@ def _forward(small_frees_stay: bool) -> Callable[[str], None]:
 
 
 def _ddtrace(interval_bytes: int) -> Callable[[str], None]:
-    """Its heap profiler alone: no tracer, no exporter thread, no upload."""
+    """Its profiler with memory alone, no stacks by time and no locks, no tracer; for an agent that does not answer. Its
+    threads are there, as in production, and would export once a minute."""
 
     def start(scratch: str) -> None:
-        os.environ["DD_PROFILING_HEAP_SAMPLE_SIZE"] = str(interval_bytes)
-        os.environ["DD_INSTRUMENTATION_TELEMETRY_ENABLED"] = "false"
-        from ddtrace.profiling.collector.memalloc import (  # type: ignore[import-not-found, unused-ignore]
-            MemoryCollector,
+        os.environ |= {
+            "DD_PROFILING_HEAP_SAMPLE_SIZE": str(interval_bytes),
+            "DD_PROFILING_MAX_FRAMES": str(FRAMES),
+            "DD_PROFILING_STACK_ENABLED": "false",
+            "DD_PROFILING_LOCK_ENABLED": "false",
+            "DD_TRACE_ENABLED": "false",
+            "DD_INSTRUMENTATION_TELEMETRY_ENABLED": "false",
+            "DD_REMOTE_CONFIGURATION_ENABLED": "false",
+            "DD_TRACE_AGENT_URL": "http://127.0.0.1:9",
+        }
+        from ddtrace.profiling import (  # type: ignore[import-not-found, unused-ignore]
+            Profiler as Peer,
         )
 
-        MemoryCollector(max_nframe=FRAMES, heap_sample_size=interval_bytes).start()
+        peer = Peer()
+        peer.start()
+        collectors = [type(each).__name__ for each in peer._profiler._collectors]
+        if collectors != ["MemoryCollector"]:
+            raise RuntimeError(f"ddtrace collects {collectors}")
 
     return start
 
