@@ -281,13 +281,13 @@ def _install_fastalloc(interpreter: Interpreter) -> None:
 
 
 def _revision(digest: str) -> str:
-    """The commit; with changed sources, something of their digest too: two changes are not the same."""
-    git = ["git", "-C", str(ROOT)]
-    done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    """The last commit that changed them; with more changes, something of their digest too: two are not the same."""
+    git, sources = ["git", "-C", str(ROOT)], sorted({*SOURCES} - {"README.md"})
+    done = subprocess.run(
+        [*git, "log", "-1", "--format=%h", "--", *sources], capture_output=True, text=True
+    )
     changed = subprocess.run(
-        [*git, "status", "--porcelain", "--", *(set(SOURCES) - {"README.md"})],
-        capture_output=True,
-        text=True,
+        [*git, "status", "--porcelain", "--", *sources], capture_output=True, text=True
     )
     return (done.stdout.strip() or "an unknown commit") + (
         f"+{digest[:6]}" if changed.stdout.strip() else ""

@@ -6,9 +6,9 @@ same in each launch, so no number of launches tells it apart. Drawn by lot it is
 
 Another accident is how much room pymalloc has left when the work begins. json_dumps takes an arena or two from the
 system in each round and gives them back, each a fifth of its time: always one after fastalloc's start, which leaves some
-room, and mostly two without it. malloc likewise gives the end of its heap back again and again until a block of
-128 KiB or more was freed once, which an import may do or not: that is 2 % of sqlite, 5 % beside a second thread. So each
-process gets room for its work, as one that has run for a while has it.
+room, and mostly two without it. malloc likewise gives large blocks and the end of its heap back again and again, until
+a block as large was freed once, which an import may do or not: that is 2 % of sqlite, 5 % beside a second thread, and
+numpy's arrays take three times as long. So each process gets room for its work, as one that has run for a while has it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ BLOCKS, BYTES = 3000, 4096
 """At most so many blocks with holes between them, and their largest; 0.4 MiB are kept, at the mean."""
 ROOM_BYTES, SMALL_BYTES, EVERY_BYTES = 4 << 20, 440, 1 << 18
 """The room, of blocks that pymalloc serves, and how often one is kept: four in each of its arenas of 1 MiB."""
-LARGE_BYTES = 1 << 20
-"""More than glibc's first threshold, less than its largest (mallopt(3), M_MMAP_THRESHOLD)."""
+LARGE_BYTES = 24 << 20
+"""Of a block that is freed at once, untouched: glibc's malloc keeps what is smaller from then on, and twice as much at
+the end of its heap. At most 32 MiB (mallopt(3), M_MMAP_THRESHOLD)."""
 
 
 def _scatter(seed: str) -> list[bytes]:
@@ -39,7 +40,7 @@ def make_room() -> list[bytes]:
     """Arenas that are free but for a few blocks, and stay as long as these are kept. To be called last before the work."""
     if VARIABLE not in os.environ:
         return []
-    bytes(LARGE_BYTES)  # freed at once: malloc's thresholds follow its size
+    bytes(LARGE_BYTES)
     blocks = [bytes(SMALL_BYTES) for _ in range(ROOM_BYTES // SMALL_BYTES)]
     return blocks[:: EVERY_BYTES // SMALL_BYTES]
 
