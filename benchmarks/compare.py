@@ -1,7 +1,7 @@
 """CPU time and memory of each profiler beside none, in one interleaved run.
 
 For each workload, a launch starts one process per profiler; then they take turns, round by round,
-each doing the same work while the others wait. A ratio is made of two rounds
+each doing the same work while the others wait. A ratio is made of rounds
 that lie side by side, so what the machine does to both cancels out. Each launch has new processes,
 addresses and a new hash seed, the same for all profilers, and each process a heap of its own (lot.py).
 Each lane is one CPU, with a launch of its own.

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import ratios, results
+from benchmarks import lot, ratios, results
 from benchmarks.interpreters import FOLDER, ROOT, Interpreter, environment, prepare_all
 from benchmarks.tables import Table
 from benchmarks.turns import last_line, said
@@ -213,12 +213,12 @@ def _variables(name: str, scratch: Path, seed: int) -> dict[str, str]:
     own = {"FASTALLOC_DIR": str(scratch / "recordings")} if name.startswith("light") else {}
     return environment(
         PYTHONHASHSEED=str(seed),
-        BENCHMARK_LOT=f"{name} {seed}",
         PYTHONPATH=str(ROOT),
         DJANGO_SETTINGS_MODULE="benchmarks.apps.shop_settings",
         SHOP_DATABASE=str(scratch / "shop.sqlite3"),
         SHOP_SECRET_KEY="only for this benchmark",
         SHOP_ADMIN_PASSWORD="only for this benchmark",
+        **{lot.VARIABLE: f"{name} {seed}"},
         **VARIANTS[name].variables,
         **own,
     )
