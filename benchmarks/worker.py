@@ -6,6 +6,7 @@ and answers with the CPU seconds it took. At the end of stdin it says how much m
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
@@ -34,7 +35,9 @@ def peak_rss_bytes() -> int:
 
 
 def measure(work: Work, loops: int) -> float:
-    """CPU seconds of `loops` times the work. Once more before, for the caches: others ran meanwhile."""
+    """CPU seconds of `loops` times the work. Once more before, for the caches: others ran meanwhile. And all garbage is
+    collected before: that takes as long as four loops may, and would be in one round and not in the next."""
+    gc.collect()
     work()
     started = time.process_time()
     for _ in range(loops):
