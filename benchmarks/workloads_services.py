@@ -108,7 +108,8 @@ def django_request() -> Callable[[], object]:
     from benchmarks.apps import django_shop
 
     class Handler(WSGIRequestHandler):
-        disable_nagle_algorithm = True  # as gunicorn does: else the answer's second part waits 40 ms for an ACK
+        # As gunicorn does: else the answer's second part waits 40 ms for an acknowledgement.
+        disable_nagle_algorithm = True
 
         def log_message(self, format: str, *args: Any) -> None:
             pass
