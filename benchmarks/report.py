@@ -40,9 +40,10 @@ there hooks cost more, since replacing an allocator undoes what the optimizer kn
 
 How to read the times: each number is CPU time over that of no profiler (the mean of two such processes), in rounds that
 lie side by side. Garbage is collected before each, or a full collection would be in one round and not in the next. Where
-the heap of a process lies is drawn by lot, since what a profiler imports moves it, and its place alone makes some per cent. "none, again" is the second process without a profiler over the first: how far it is from 1
-is the noise, and no smaller difference means anything. Instruction counts (valgrind) have next to no noise; they say
-what is done, not how long it takes.
+the heap of a process lies is drawn by lot, since what a profiler imports moves it, and its place alone makes some per
+cent. "none, again" is the second process without a profiler over the first: how far it is from 1 is the noise, and no
+smaller difference means anything. Instruction counts (valgrind) have next to no noise; they say what is done, not how
+long it takes.
 
 Beside each other, fastalloc, ddtrace and Pyroscope keep 64 frames of a stack, and take a sample every 512 KiB where
 nothing else is said; fastalloc runs without its limit on its own overhead (`overhead_percent=0`), which by default is 1.

@@ -43,8 +43,8 @@ START_SECONDS = 60.0
 
 LIMITS = (20, 60)
 """Orders on a page. Those of 40 that are stored live in 700 objects, at which Python collects garbage: once in four requests
-without a profiler, in nearly each one where anything at all keeps a few objects more, and that is 40 % of their time. So
-pages well below, which never come to it, and pages well above, which always do."""
+without a profiler, in nearly each one where anything at all keeps a few objects more, and that takes 30 to 50 % more time.
+So pages well below, which hardly ever come to it, and pages above, which do in nearly each request: in light as in none."""
 
 
 class ServiceError(Exception):

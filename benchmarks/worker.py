@@ -36,7 +36,7 @@ def peak_rss_bytes() -> int:
 
 def measure(work: Work, loops: int) -> float:
     """CPU seconds of `loops` times the work. Once more before, for the caches: others ran meanwhile. And all garbage is
-    collected before: that takes as long as four loops may, and would be in one round and not in the next."""
+    collected before: a full collection takes as long as some loops, and would be in one round and not in the next."""
     gc.collect()
     work()
     started = time.process_time()
