@@ -208,6 +208,7 @@ include "_scopes.pxi"  # spans, phases and requests
 include "_switches.pxi"  # what switches between them
 include "_meter.pxi"  # what a stretch of code allocates
 include "_requests.pxi"  # what is done in every request
+include "_detours.pxi"  # what trackers put around functions
 include "_dumps.pxi"  # what dumps are made of, and their writing
 include "_guard.pxi"  # the guard
 include "_watcher.pxi"  # the watcher's thread

@@ -72,6 +72,7 @@ cdef class RequestSpan(Span):
     cdef public bint _named, _recorded
     cdef public object _route_of
     cdef Phase _phase
+    cdef uint32_t _asked  # how often a tracker has wanted to know whether to look at it
 
     def __cinit__(self, name, /, **attributes):
         self.kind = self.error = self.chosen = self._forced_route = ""

@@ -193,7 +193,7 @@ cdef class Scope:
         self._release()
 
 
-def current_request():
+cpdef Scope current_request():
     """The request that runs in this context: the innermost Span that was made one. None outside."""
     cdef Scope scope = <Scope>get_value(_scope_variable)
     if scope is None or scope.parts is not None:

@@ -18,11 +18,9 @@ Our frames are taken out of tracebacks.
 
 from __future__ import annotations
 
-import functools
-
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import admin, django_statements, global_scopes, models, queries
-from fastalloc.trackers.work import Section, apart, around, current, innermost
+from fastalloc.trackers.work import Section, apart, around, current, detour, innermost
 
 try:
     from fastalloc._core import Meter
@@ -107,7 +105,6 @@ def _begin(work: Work, owner: Any) -> Section:
 
 
 def _wrapped_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]:
-    @functools.wraps(original)
     def _fetch_all(self: Any) -> None:
         try:
             work = current() if _has_work(self) else None
@@ -133,7 +130,7 @@ def _wrapped_fetch_all(original: Callable[[Any], None]) -> Callable[[Any], None]
             hide_frames(error)
             raise
 
-    return _fetch_all
+    return detour(original, _fetch_all)
 
 
 def _has_work(query_set: Any) -> bool:
@@ -200,7 +197,6 @@ def _cache_name(instance: Any, name: str) -> str:
 
 
 def _wrapped_iter(original: Callable[[Any], Iterator[Any]], kind: str) -> Callable[[Any], Any]:
-    @functools.wraps(original)
     def __iter__(self: Any) -> Any:
         try:
             inner = innermost()
@@ -214,7 +210,7 @@ def _wrapped_iter(original: Callable[[Any], Iterator[Any]], kind: str) -> Callab
             hide_frames(error)
             raise
 
-    return __iter__
+    return detour(original, __iter__)
 
 
 def _rows(

@@ -7,12 +7,12 @@ statement's that has one, whatever its verb.
 
 from __future__ import annotations
 
-import functools
+import operator
 
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import global_scopes, models, queries
 from fastalloc.trackers.reading import one_by_one, reading_of_calls
-from fastalloc.trackers.work import Section, apart, current, innermost
+from fastalloc.trackers.work import Section, apart, current, detour, innermost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def _watch(connection: Any) -> None:
 def wrapped_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
     """`SQLCompiler.execute_sql`, in a section where none is open."""
 
-    @functools.wraps(original)
     def execute_sql(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             work = current()
@@ -89,7 +88,7 @@ def wrapped_execute_sql(original: Callable[..., Any]) -> Callable[..., Any]:
             hide_frames(error)
             raise
 
-    return execute_sql
+    return detour(original, execute_sql)
 
 
 def _begin_compiled(work: Work, compiler: Any) -> Section:
@@ -108,7 +107,7 @@ def _end_compiled(section: Section, result: Any) -> None:
     queries.end(section)
 
 
-def execute_wrapper(
+def _execute(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     """What Django calls around each statement (`connection.execute_wrappers`)."""
@@ -173,6 +172,9 @@ def _label_of_table(table: str) -> str:
         for model in apps.get_models(include_auto_created=True):
             _labels_by_table.setdefault(model._meta.db_table.strip('"'), model._meta.label)
     return _labels_by_table.get(table, table)
+
+
+execute_wrapper = detour(operator.call, _execute)
 
 
 # --- raw cursors ----------------------------------------------------------------------------------
@@ -243,11 +245,10 @@ def _end_fetch(section: Section, result: Any) -> None:
 def wrapped_cursor_iter(original: Callable[[Any], Iterator[Any]]) -> Callable[[Any], Any]:
     """`CursorWrapper.__iter__`: what it reads is added to the cursor's query."""
 
-    @functools.wraps(original)
     def __iter__(self: Any) -> Any:
         section = self.__dict__.get(_KEPT)
         if section is None or current() is not section.work:
             return original(self)
         return one_by_one(section, iter(original(self)))
 
-    return __iter__
+    return detour(original, __iter__, anywhere=True)

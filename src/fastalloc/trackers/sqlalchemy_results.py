@@ -65,10 +65,11 @@ def _of_class(
 def _query_of(result: Any) -> Section | None:
     """The section of the query whose result this is, where that was looked at."""
     try:
-        for name in ("_real_result", "raw"):  # of a filter; of an ORM result
-            inner = getattr(result, name, None)
-            if inner is not None:
-                result = inner
+        # Without a loop, whose iterator would be as large as a row that is asked for by a call of its own.
+        inner = getattr(result, "_real_result", None)  # of a filter
+        result = result if inner is None else inner
+        inner = getattr(result, "raw", None)  # of an ORM result
+        result = result if inner is None else inner
         return getattr(getattr(result, "context", None), KEPT, None)
     except Exception:
         return None
