@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 
 from sqlalchemy import ForeignKey, create_engine, event, func, select, text
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import (
     DeclarativeBase,
@@ -227,6 +230,33 @@ def criteria():
     return with_loader_criteria(Book, lambda kind: kind.is_printed.is_(True))
 
 
+def by_a_late_dialect():
+    with late_engine().connect() as connection:
+        return connection.exec_driver_sql("SELECT * FROM book").all()
+
+
+@functools.cache
+def late_engine():
+    """Of a dialect that is defined after the trackers have come, executes in its own way, and then as others do."""
+
+    class Late(SQLiteDialect_pysqlite):
+        supports_statement_cache = True
+
+        def do_execute(self, cursor, statement, parameters, context=None):
+            super().do_execute(cursor, statement, parameters, context)
+
+    registry.impls["late"] = lambda: Late
+    made = create_engine("late://", creator=lambda: engine.raw_connection().driver_connection)
+    with made.connect():
+        pass
+    return made
+
+
+def without_parameters():
+    with engine.connect().execution_options(no_parameters=True) as connection:
+        return connection.exec_driver_sql("SELECT * FROM book WHERE title LIKE 't%'").all()
+
+
 def fails():
     fails.files = []
     with Session(engine) as session:
@@ -247,7 +277,7 @@ def main(folder: str) -> None:
         *(core, core_by_dicts, counted, written, under_criteria, fails),
         *(core_iterated, core_by_scalars, core_iterated_by_dicts, core_by_partitions),
         *(core_streamed, core_by_rows, core_in_part, returned, columns_iterated),
-        *(columns_streamed, legacy_iterated),
+        *(columns_streamed, legacy_iterated, by_a_late_dialect, without_parameters),
     ):
         cases[work.__name__] = look(f"GET /{work.__name__}/", work)
     cases["fails"]["files"] = fails.files

@@ -34,6 +34,7 @@ READ_LATER = (
     [
         *("large", "repeated", "repeated_by_key", "joined", "selected_in", "tuples", "iterated"),
         *("streamed", "core", "core_by_dicts", "counted", "under_criteria", "returned"),
+        *("by_a_late_dialect", "without_parameters"),
         *READ_LATER,
     ],
 )
@@ -58,6 +59,12 @@ def test_rows_are_those_of_the_database(cases) -> None:
     for name in ("iterated", "streamed", "core", "core_by_dicts"):
         assert cases[name]["queries"]["rows"] == 1200, name
     assert cases["counted"]["queries"]["rows"] == cases["counted"]["queries"]["count"] == 20
+
+
+@pytest.mark.parametrize("name", ["by_a_late_dialect", "without_parameters"])
+def test_a_statement_counts_once_whatever_the_dialect_does(cases, name: str) -> None:
+    (query,) = cases[name]["queries"]["statements"]
+    assert (query["count"], query["rows"]) == (1, 1200)
 
 
 @pytest.mark.parametrize("name", [*READ_LATER, "core_by_rows"])

@@ -82,9 +82,7 @@ def uninstall() -> None:
         setattr(owner, name, original)
 
 
-def _replace(
-    owner: Any, name: str, wrap: Callable[[Any], Any], *, anywhere: bool = False
-) -> None:
+def _replace(owner: Any, name: str, wrap: Callable[[Any], Any], *, anywhere: bool = False) -> None:
     """anywhere: a result may be read in another context than that of its request."""
     original = owner.__dict__[name]
     _undo.append((owner, name, original))

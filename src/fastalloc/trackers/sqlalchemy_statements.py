@@ -14,7 +14,7 @@ import functools
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import queries, sqlalchemy_criteria, sqlalchemy_results
 from fastalloc.trackers.sqlalchemy_results import KEPT, WRITES
-from fastalloc.trackers.work import Detour, apart, current, innermost
+from fastalloc.trackers.work import apart, current, innermost, is_detour
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def install(replace: Replace, undo: list[tuple[Any, str, Any]]) -> None:
     DefaultDialect.initialize = initialize  # type: ignore[method-assign]
 
 
-def _kinds(kind: type) -> Iterator[type]:
+def _kinds(kind: type[Any]) -> Iterator[type]:
     yield kind
     for each in kind.__subclasses__():
         yield from _kinds(each)
@@ -66,7 +66,7 @@ def _wrap_all(kinds: tuple[type, ...], replace: Replace) -> None:
 
 def _wrap(kind: type, replace: Replace) -> None:
     for name in _METHODS:
-        if name in kind.__dict__ and not isinstance(kind.__dict__[name], Detour):
+        if name in kind.__dict__ and not is_detour(kind.__dict__[name]):
             replace(kind, name, _wrapped_without if name.endswith("no_params") else _wrapped)
 
 

@@ -26,10 +26,12 @@ except ImportError:
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, TypeVar
 
     from fastalloc.breaker import Breaker
     from fastalloc.requests import Request
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
 
 OWN_PHASE = "fastalloc"
 MAX_LABELS = 256
@@ -89,15 +91,19 @@ def apart(breaker: Breaker, function: Callable[..., Any], *args: Any) -> Any:
         own.__exit__(None, None, None)
 
 
-def detour(
-    original: Callable[..., Any], detailed: Callable[..., Any], anywhere: bool = False
-) -> Any:
+def detour(original: Function, detailed: Callable[..., Any], anywhere: bool = False) -> Function:
     """`original`, or while the request of the running context is looked at `detailed`, which stands for it; with
     `anywhere` while any request is. Passed in 0.1 us, without a frame of ours.
 
     Not for what a framework looks up as a function (`inspect.isfunction`): it is none.
     """
-    return functools.wraps(original)(Detour(original, detailed, anywhere))
+    made: Any = functools.wraps(original)(Detour(original, detailed, anywhere))
+    return made  # type: ignore[no-any-return]
+
+
+def is_detour(function: object) -> bool:
+    """Whether it was made by `detour`."""
+    return isinstance(function, Detour)
 
 
 def around(
