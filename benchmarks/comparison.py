@@ -268,6 +268,11 @@ def firsts(documents: list[Document]) -> Table:
     return table
 
 
+def _percent(value: float) -> str:
+    """With one place below 10, and without a minus where nothing but zero is left."""
+    return f"{value:.{0 if value > 10 else 1}f}".replace("-0.0", "0.0")
+
+
 def plot(documents: list[Document], path: Path) -> None:
     """Added CPU time by profiler, a bar per interpreter, logarithmic; pale where workloads are missing."""
     import matplotlib
@@ -289,7 +294,7 @@ def plot(documents: list[Document], path: Path) -> None:
         for bar, count in zip(bars, counts, strict=True):
             bar.set_alpha(1 if count == all_ else 0.35)
         texts = [
-            f"{100 * (mean - 1):.{0 if mean > 1.1 else 1}f} %"
+            f"{_percent(100 * (mean - 1))} %"
             + (f", {count} of {all_} workloads only" if count < all_ else "")
             for (_, mean), count in zip(shown, counts, strict=True)
         ]
@@ -299,6 +304,7 @@ def plot(documents: list[Document], path: Path) -> None:
     place.set_xscale("log")
     low, most = place.get_xlim()
     place.set_xlim(max(low, 0.05), 10 ** (math.log10(most) + 0.4))
+    place.set_ylim(len(names) + 0.6, -0.8)  # room for the legend below the last bar
     place.set_xlabel("CPU time added, %, geometric mean over the workloads (logarithmic)")
     place.grid(axis="x", alpha=0.3)
     place.legend(fontsize=8, loc="lower right")

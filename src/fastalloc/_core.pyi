@@ -1,7 +1,7 @@
 from collections.abc import Callable, Iterator
 from contextvars import Context as Context
 from types import CodeType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, final
 
 from typing_extensions import disjoint_base
 
@@ -116,6 +116,7 @@ class RequestSpan(Span):
     checkpoints: list[Any]
     phases: dict[str, Part]
     digests: dict[str, Any]
+    work: Any
     _forced_route: str
     _named: bool
     _recorded: bool
@@ -159,7 +160,7 @@ def set_switch_watcher(watcher: Callable[[], bool | None] | None) -> None: ...
 def watch_contexts() -> bool: ...
 def watch_tasks(current_tasks: dict[Any, Any]) -> bool: ...
 
-@disjoint_base
+@final
 class Detour:
     def __new__(
         cls, original: Callable[..., Any], detailed: Callable[..., Any], anywhere: bool = False

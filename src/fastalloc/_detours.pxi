@@ -5,6 +5,8 @@ in each of its queries, and nearly always in a request that nobody looks at clos
                         +-- none: the same arguments, untouched ---------------------------> original
 """
 
+cimport cython
+
 cdef extern from "Python.h":
     ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *) noexcept
     ctypedef PyObject *(*ternaryfunc)(PyObject *, PyObject *, PyObject *) noexcept
@@ -17,24 +19,28 @@ cdef extern from "Python.h":
     # Both without `except`: an error passes through as it is, and no frame of this file is put into its traceback.
     PyObject *PyObject_Vectorcall(PyObject *function, PyObject *const *args, size_t count, PyObject *names) noexcept
     PyObject *PyVectorcall_Call(PyObject *function, PyObject *args, PyObject *kwargs) noexcept
+    int Py_EnterRecursiveCall(const char *where) noexcept
+    void Py_LeaveRecursiveCall()
     object PyMethod_New(object function, object instance)
+    ctypedef struct slot_wrapper "PyWrapperDescrObject":
+        void *d_wrapped
     void PyErr_SetObject(object kind, object error)
     void PyType_Modified(object kind)
 
 
-cdef dict _works = {}  # id of a request: what trackers keep of it
+cdef dict _works = {}
 
 
 def set_works(dict works):
-    """What trackers keep of the requests that are looked at, by the id of each: as its owner writes it, from here
-    on."""
+    """One entry for each request that is looked at: as its owner writes it, from here on. What is kept of a request is
+    its `work`."""
     global _works
     _works = works
 
 
 cpdef current_work():
-    """What trackers keep of the request that runs in this context, None where it is not looked at. Never raises.
-    0.05 us where it is not.
+    """What trackers keep of the request that runs in this context, None where it is not looked at. Raises nothing but
+    what stops the program (an interrupt, while a route is asked for). 0.05 us where it is not.
 
     Whether a request shall be looked at after all is asked each time while its size alone decides. While its name
     is not known, the first time and every eighth after that: its router has to be asked, which costs more.
@@ -52,16 +58,18 @@ cpdef current_work():
             request._asked += 1
             if request._asked % 8 != 1:
                 return None
-        return _works.get(id(request)) if request._is_detailed() else None
+        return request.work if request._is_detailed() else None
     except Exception:
         return None
 
 
+@cython.final
 cdef class Detour:
     """Detour(original, detailed, anywhere=False): calls `detailed` while the request of the running context is
     looked at closely, with `anywhere` while any request of the process is; else `original`. 0.1 us.
 
-    A method where it is a class's attribute, as a function is; what it is asked for beyond that, the original has.
+    Passes for a function: a method where it is a class's attribute, of the original's class, and whatever it is asked
+    for and has not the original has. Each call takes some of the C stack, as any from C does.
     """
     cdef vectorcallfunc call
     cdef object original, detailed
@@ -79,8 +87,12 @@ cdef class Detour:
     def __getattr__(self, name):
         return getattr(self.original, name)
 
-    def __call__(self, *args, **kwargs):  # replaced below
+    def __call__(self, *args, **kwargs):  # never: the slot, and its wrapper, are set below
         raise NotImplementedError
+
+    @property
+    def __class__(self):
+        return type(self.original)  # so isinstance and inspect.isfunction take it for one
 
     def __repr__(self):
         return repr(self.original)
@@ -95,9 +107,21 @@ cdef PyObject *_take(PyObject *detour, PyObject *const *args, size_t count, PyOb
     try:
         looked_at = len(_works) != 0 if self.anywhere else current_work() is not None
     except BaseException as error:  # an interrupt, while a route was asked for
+        _hide_frames(error)
         PyErr_SetObject(type(error), error)
         return NULL
-    return PyObject_Vectorcall(<PyObject *>(self.detailed if looked_at else self.original), args, count, names)
+    if Py_EnterRecursiveCall(""):
+        return NULL
+    cdef PyObject *result = PyObject_Vectorcall(
+        <PyObject *>(self.detailed if looked_at else self.original), args, count, names)
+    Py_LeaveRecursiveCall()
+    return result
+
+
+cdef void _hide_frames(error):
+    from fastalloc.tracebacks import hide_frames
+
+    hide_frames(error)
 
 
 cdef void _prepare_detours():
@@ -106,6 +130,8 @@ cdef void _prepare_detours():
     kind.tp_call = PyVectorcall_Call
     kind.tp_vectorcall_offset = <char *>&example.call - <char *><void *>example
     kind.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
+    cdef object wrapper = (<object>Detour).__dict__["__call__"]
+    (<slot_wrapper *><void *>wrapper).d_wrapped = <void *>PyVectorcall_Call
     PyType_Modified(Detour)
 
 

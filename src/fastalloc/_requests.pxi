@@ -68,6 +68,7 @@ cdef class RequestSpan(Span):
     cdef public bint ended
     cdef public list checkpoints
     cdef public dict phases, digests
+    cdef public object work  # what trackers keep of it, while they look at it
     cdef public str _forced_route
     cdef public bint _named, _recorded
     cdef public object _route_of

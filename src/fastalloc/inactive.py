@@ -124,15 +124,6 @@ def set_route_totals(totals: dict[str, RouteTotals], all_are_told: bool) -> None
     """There is nobody to tell."""
 
 
-def set_works(works: dict[int, Any]) -> None:
-    """There will be none."""
-
-
-def current_work() -> Any:
-    """Nothing is looked at."""
-    return None
-
-
 def takes_tokens() -> bool:
     """Nothing can be forced."""
     return False
@@ -141,13 +132,6 @@ def takes_tokens() -> bool:
 def context_number() -> int:
     """They are not told apart."""
     return 0
-
-
-class Detour:
-    """There is nothing to be taken: the original itself."""
-
-    def __new__(cls, original: Any, detailed: Any, anywhere: bool = False) -> Any:
-        return original
 
 
 class Meter:

@@ -15,9 +15,10 @@ import os
 
 _PACKAGE = os.path.dirname(__file__)
 _OURS = tuple(
-    f"{_PACKAGE}/{name}" for name in ("integrations/", "trackers/", "spans.py", "switches.py")
+    f"{_PACKAGE}/{name}"
+    for name in ("integrations/", "requests/", "trackers/", "breaker.py", "spans.py", "switches.py")
 )
-_CORE = ("_core.pyx", "_scopes.pxi", "_switches.pxi")
+_CORE = ("_core.pyx", "_detours.pxi", "_requests.pxi", "_scopes.pxi", "_switches.pxi")
 
 
 def hide_frames(error: BaseException) -> None:

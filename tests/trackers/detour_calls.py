@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import pickle
 import sys
 import threading
 import traceback
 import types
+from unittest import mock
 
 from fastalloc import requests
 from fastalloc.trackers import work
@@ -46,9 +48,19 @@ def calls() -> dict[str, object]:
         "method": shop.sell("tea", milk=2),
         "bound": bound("tea", milk=2),
         "of_the_class": Shop.sell(shop, "tea", milk=2),
+        "by_its_call": Shop.sell.__call__(shop, "tea", milk=2),
+        "by_its_types_call": type(Shop.sell).__call__(Shop.sell, shop, "tea", milk=2),
         "by_tuple": shop.sell(*("tea",), **{"milk": 2}),
         "slot": list(shop),
     }
+
+
+def mocked() -> bool:
+    """Whether a mock of the method is given the object, as it is in place of a function."""
+    with mock.patch.object(Shop, "sell", autospec=True) as sell:
+        shop = Shop()
+        shop.sell("tea")
+    return sell.call_args == mock.call(shop, "tea")
 
 
 def elsewhere() -> list[object]:
@@ -106,6 +118,9 @@ def main(folder: str) -> None:
         Shop.sell.__doc__,
         Shop.sell.__code__.co_name,
         isinstance(Shop().sell, types.MethodType),
+        inspect.isfunction(Shop.sell),
+        str(inspect.signature(Shop.sell)),
+        mocked(),
         pickle.loads(pickle.dumps(Shop.sell)) is Shop.sell,
     ]
     answer(**told)

@@ -252,6 +252,72 @@ def late_engine():
     return made
 
 
+def executed_by_the_program():
+    """By a listener, which says that it has done so."""
+    event.listen(engine, "do_execute", itself)
+    try:
+        with Session(engine) as session:
+            return session.scalars(select(Book)).all()
+    finally:
+        event.remove(engine, "do_execute", itself)
+
+
+def itself(cursor, statement, parameters, context):
+    cursor.execute(statement, parameters)
+    return True
+
+
+class Named(SQLiteDialect_pysqlite):
+    """Calls its arguments otherwise, and has one more."""
+
+    supports_statement_cache = True
+
+    def do_execute(self, cur, stmt, params, ctx=None, *, tag=None):
+        cur.execute(stmt, params)
+
+
+class Tagged(Named):
+    def do_execute(self, cursor, statement, parameters, context=None):
+        super().do_execute(cur=cursor, stmt=statement, params=parameters, ctx=context, tag=1)
+
+
+class Static(SQLiteDialect_pysqlite):
+    supports_statement_cache = True
+
+    @staticmethod
+    def do_execute(cursor, statement, parameters, context=None):
+        cursor.execute(statement, parameters)
+
+
+class Mixin:
+    def do_execute(self, cursor, statement, parameters, context=None):
+        cursor.execute(statement, parameters)
+
+
+class Mixed(Mixin, SQLiteDialect_pysqlite):
+    supports_statement_cache = True
+
+
+class Slotted:
+    __slots__ = ()
+
+
+def odd_dialects():
+    odd_dialects.rows = []
+    for kind in (Named, Tagged, Static, Mixed):
+        registry.impls["odd"] = lambda kind=kind: kind
+        made = create_engine("odd://", creator=lambda: engine.raw_connection().driver_connection)
+        with made.connect() as connection:
+            found = connection.exec_driver_sql(f"SELECT '{kind.__name__}', ?", (1,)).all()
+            odd_dialects.rows += [tuple(row) for row in found]
+        made.dialect.do_execute(connection_of(made).cursor(), "SELECT 2", (), Slotted())
+        made.dialect.do_execute(connection_of(made).cursor(), "SELECT 2", ())
+
+
+def connection_of(made):
+    return made.raw_connection().driver_connection
+
+
 def without_parameters():
     with engine.connect().execution_options(no_parameters=True) as connection:
         return connection.exec_driver_sql("SELECT * FROM book WHERE title LIKE 't%'").all()
@@ -278,8 +344,10 @@ def main(folder: str) -> None:
         *(core_iterated, core_by_scalars, core_iterated_by_dicts, core_by_partitions),
         *(core_streamed, core_by_rows, core_in_part, returned, columns_iterated),
         *(columns_streamed, legacy_iterated, by_a_late_dialect, without_parameters),
+        *(executed_by_the_program, odd_dialects),
     ):
         cases[work.__name__] = look(f"GET /{work.__name__}/", work)
+    cases["odd_dialects"]["results"] = odd_dialects.rows
     cases["fails"]["files"] = fails.files
     cases["streamed"]["loaded"] = streamed.loaded
     cases["under_criteria"]["criteria_alone"] = bytes_of(criteria)

@@ -21,7 +21,9 @@ def test_they_lead_away_in_a_request_that_is_looked_at(told) -> None:
 
 def _all_led_to(calls: dict, where: str) -> None:
     assert calls.pop("slot") == [where]
-    assert set(calls) == {"method", "bound", "of_the_class", "by_tuple"}
+    assert set(calls) == {
+        *("method", "bound", "of_the_class", "by_tuple", "by_its_call", "by_its_types_call")
+    }
     assert all(said == [where, "tea", ["milk", 2]] for said in calls.values())
 
 
@@ -39,4 +41,6 @@ def test_an_interrupt_while_they_ask_is_the_programs(told) -> None:
 
 
 def test_they_are_asked_as_the_function_is(told) -> None:
-    assert told["like_a_function"] == ["sell", "Sell.", "sell", True, True]
+    assert told["like_a_function"] == [
+        *("sell", "Sell.", "sell", True, True, "(self, *names, **prices)", True, True)
+    ]

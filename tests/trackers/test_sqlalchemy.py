@@ -34,7 +34,7 @@ READ_LATER = (
     [
         *("large", "repeated", "repeated_by_key", "joined", "selected_in", "tuples", "iterated"),
         *("streamed", "core", "core_by_dicts", "counted", "under_criteria", "returned"),
-        *("by_a_late_dialect", "without_parameters"),
+        *("by_a_late_dialect", "without_parameters", "executed_by_the_program"),
         *READ_LATER,
     ],
 )
@@ -61,10 +61,19 @@ def test_rows_are_those_of_the_database(cases) -> None:
     assert cases["counted"]["queries"]["rows"] == cases["counted"]["queries"]["count"] == 20
 
 
-@pytest.mark.parametrize("name", ["by_a_late_dialect", "without_parameters"])
+@pytest.mark.parametrize(
+    "name", ["by_a_late_dialect", "without_parameters", "executed_by_the_program"]
+)
 def test_a_statement_counts_once_whatever_the_dialect_does(cases, name: str) -> None:
     (query,) = cases[name]["queries"]["statements"]
     assert (query["count"], query["rows"]) == (1, 1200)
+
+
+def test_dialects_execute_as_they_are_written(cases) -> None:
+    case = cases["odd_dialects"]
+    assert case["results"] == [["Named", 1], ["Tagged", 1], ["Static", 1], ["Mixed", 1]]
+    seen = {query["statement"]: query["count"] for query in case["queries"]["statements"]}
+    assert seen["SELECT ?, ?"] == 4, seen
 
 
 @pytest.mark.parametrize("name", [*READ_LATER, "core_by_rows"])

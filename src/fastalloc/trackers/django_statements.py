@@ -107,7 +107,7 @@ def _end_compiled(section: Section, result: Any) -> None:
     queries.end(section)
 
 
-def _execute(
+def execute_wrapper(
     execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]
 ) -> Any:
     """What Django calls around each statement (`connection.execute_wrappers`)."""
@@ -174,7 +174,8 @@ def _label_of_table(table: str) -> str:
     return _labels_by_table.get(table, table)
 
 
-execute_wrapper = detour(operator.call, _execute)
+_call: Callable[..., Any] = operator.call
+execute_wrapper = detour(_call, execute_wrapper, like=execute_wrapper)
 
 
 # --- raw cursors ----------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def install() -> None:
         return
     from sqlalchemy.engine import Connection
 
-    sqlalchemy_statements.install(_replace, _undo)
+    sqlalchemy_statements.install(_replace)
     for name in ("execute", "exec_driver_sql"):
         _replace(Connection, name, _wrapped(_CONNECTION))
     for kind, name, wrap in sqlalchemy_results.wrappers():
@@ -77,6 +77,8 @@ def _install_orm() -> None:
 
 def uninstall() -> None:
     """Everything as it was."""
+    if _undo:
+        sqlalchemy_statements.uninstall()
     while _undo:
         owner, name, original = _undo.pop()
         setattr(owner, name, original)
@@ -86,7 +88,7 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any], *, anywhere: boo
     """anywhere: a result may be read in another context than that of its request."""
     original = owner.__dict__[name]
     _undo.append((owner, name, original))
-    setattr(owner, name, detour(original, wrap(original), anywhere))
+    setattr(owner, name, detour(original, wrap(original), anywhere=anywhere))
 
 
 # --- what runs a statement --------------------------------------------------------------------------
@@ -101,10 +103,16 @@ def _wrapped(kind: str) -> Callable[[Any], Any]:
                 if work is not None and not _is_covered(kind, kwargs):
                     section = apart(queries.breaker, _begin, work, kind, self, args)
                 if section is None:
-                    return original(self, *args, **kwargs)
+                    result = original(self, *args, **kwargs)
+                    if kind == _CONNECTION:
+                        _name_unseen(result)
+                    return result
                 section.enter()
                 try:
-                    return original(self, *args, **kwargs)
+                    result = original(self, *args, **kwargs)
+                    if kind == _CONNECTION:
+                        _name_unseen(result)
+                    return result
                 finally:
                     section.leave()
                     if section.query is not None:
@@ -116,6 +124,12 @@ def _wrapped(kind: str) -> Callable[[Any], Any]:
         return method
 
     return wrap
+
+
+def _name_unseen(result: Any) -> None:
+    section = innermost()
+    if queries.is_unnamed(section):
+        apart(queries.breaker, sqlalchemy_statements.name_unseen, section, result)
 
 
 def _is_covered(kind: str, kwargs: dict[str, Any]) -> bool:

@@ -10,11 +10,12 @@ each request 18 us, looked at or not; a wrapper costs under 1 us.
 from __future__ import annotations
 
 import functools
+from types import FunctionType
 
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import queries, sqlalchemy_criteria, sqlalchemy_results
 from fastalloc.trackers.sqlalchemy_results import KEPT, WRITES
-from fastalloc.trackers.work import apart, current, innermost, is_detour
+from fastalloc.trackers.work import apart, current, innermost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,32 +26,45 @@ if TYPE_CHECKING:
 
     Replace = Callable[[Any, str, Callable[[Any], Any]], None]
 
-_METHODS = ("do_execute", "do_executemany", "do_execute_no_params")
+# By name: where the context stands among the arguments after self.
+_METHODS = {"do_execute": 3, "do_executemany": 3, "do_execute_no_params": 2}
 _STATEMENT = "statement"  # the subject of a section that is opened here
-_EXECUTING = "fastalloc_executing"  # attribute of an ExecutionContext
 
 
-def install(replace: Replace, undo: list[tuple[Any, str, Any]]) -> None:
+def install(replace: Replace) -> None:
     """Wrap what executes in all dialects that are loaded, and in others once they connect. replace(class, name of a
     method, what wraps it)."""
+    global _replace
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    _replace = replace
+    _wrap_all()
+    # Called once per pool, before its dialect executes anything; nothing is asked of it at a request.
+    event.listen(Pool, "first_connect", _on_first_connect)
+
+
+def uninstall() -> None:
+    """Look for no more dialects."""
+    from sqlalchemy import event
+    from sqlalchemy.pool import Pool
+
+    event.remove(Pool, "first_connect", _on_first_connect)
+
+
+_replace: Replace
+
+
+def _on_first_connect(*args: object) -> None:
+    queries.breaker.call(_wrap_all)
+
+
+def _wrap_all() -> None:
     from sqlalchemy.engine.default import DefaultDialect
 
     for kind in _kinds(DefaultDialect):
-        _wrap(kind, replace)
-    original = DefaultDialect.initialize
-
-    @functools.wraps(original)
-    def initialize(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """What a dialect does at its first connection."""
-        queries.breaker.call(_wrap_all, type(self).__mro__, replace)
-        try:
-            return original(self, *args, **kwargs)
-        except BaseException as error:
-            hide_frames(error)
-            raise
-
-    undo.append((DefaultDialect, "initialize", original))
-    DefaultDialect.initialize = initialize  # type: ignore[method-assign]
+        for each in kind.__mro__:  # a mixin may execute, too
+            _wrap(each)
 
 
 def _kinds(kind: type[Any]) -> Iterator[type]:
@@ -59,26 +73,39 @@ def _kinds(kind: type[Any]) -> Iterator[type]:
         yield from _kinds(each)
 
 
-def _wrap_all(kinds: tuple[type, ...], replace: Replace) -> None:
-    for kind in kinds:
-        _wrap(kind, replace)
+def _wrap(kind: type) -> None:
+    for name, place in _METHODS.items():
+        method = kind.__dict__.get(name)
+        if type(method) is FunctionType:  # neither wrapped, nor of a kind that we do not know
+            _replace(kind, name, functools.partial(_wrapped, place))
 
 
-def _wrap(kind: type, replace: Replace) -> None:
-    for name in _METHODS:
-        if name in kind.__dict__ and not is_detour(kind.__dict__[name]):
-            replace(kind, name, _wrapped_without if name.endswith("no_params") else _wrapped)
+def _wrapped(place: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    """place: of the context among the arguments."""
 
-
-def _wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
-    def do_execute(
-        self: Any, cursor: Any, statement: Any, parameters: Any, context: Any = None
-    ) -> Any:
+    def do_execute(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             work = current()
-            if work is None or context is None:
-                return original(self, cursor, statement, parameters, context)
-            return _execute(work, context, cursor, original, self, cursor, statement, parameters)
+            context = args[place] if len(args) > place else kwargs.get("context")
+            if work is None or context is None or len(args) < 2:
+                return original(self, *args, **kwargs)
+            section = apart(queries.breaker, _begin, work, args[1], context)
+            if section is None:
+                return original(self, *args, **kwargs)
+            is_ours = section.subject == _STATEMENT
+            is_done = False
+            try:
+                if is_ours:
+                    section.enter()
+                result = original(self, *args, **kwargs)
+                is_done = True
+            finally:
+                section.is_executing = False
+                if is_ours:
+                    section.leave()
+                if is_done:
+                    apart(queries.breaker, _executed, section, args[0], is_ours)
+            return result
         except BaseException as error:
             hide_frames(error)
             raise
@@ -86,61 +113,35 @@ def _wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
     return do_execute
 
 
-def _wrapped_without(original: Callable[..., Any]) -> Callable[..., Any]:
-    def do_execute_no_params(self: Any, cursor: Any, statement: Any, context: Any = None) -> Any:
-        try:
-            work = current()
-            if work is None or context is None:
-                return original(self, cursor, statement, context)
-            return _execute(work, context, cursor, original, self, cursor, statement)
-        except BaseException as error:
-            hide_frames(error)
-            raise
-
-    return do_execute_no_params
-
-
-def _execute(
-    work: Work, context: Any, cursor: Any, original: Callable[..., Any], *args: Any
-) -> Any:
-    """original(*args, context), in the section of the statement that is args[2]."""
-    if getattr(context, _EXECUTING, False):
-        return original(*args, context)
-    section: Any = innermost()
-    is_ours = not queries.is_unnamed(section)
-    if is_ours:
-        section = apart(queries.breaker, _begin, work, args[2], context)
+def _begin(work: Work, statement: str, context: Any) -> Section | None:
+    """The section that waits for the statement, or one of its own. None: it is counted already, by the method of
+    the dialect that has called this one."""
+    section = innermost()
+    if section is not None and section.is_executing:
+        return None
+    if queries.is_unnamed(section):
+        _name(section, statement, context)
     else:
-        apart(queries.breaker, _name, section, args[2], context)
-    if section is None:
-        return original(*args, context)
-    if is_ours:
-        section.enter()
-    setattr(context, _EXECUTING, True)
-    is_done = False
-    try:
-        result = original(*args, context)
-        is_done = True
-    finally:
-        setattr(context, _EXECUTING, False)
-        if is_ours:
-            section.leave()
-        if is_done:
-            apart(queries.breaker, _executed, section, cursor, is_ours)
-    return result
-
-
-def _begin(work: Work, statement: str, context: Any) -> Section:
-    shape = queries.shape_of(statement)
-    section = queries.begin(work, f"{shape.verb} {shape.table}".strip(), _STATEMENT)
-    _name(section, statement, context)
+        shape = queries.shape_of(statement)
+        section = queries.begin(work, f"{shape.verb} {shape.table}".strip(), _STATEMENT)
+        _name(section, statement, context)
+    section.is_executing = True
     return section
 
 
+def name_unseen(section: Section, result: Any) -> None:
+    """The statement that has given `result`, which nothing here has seen: a listener to `do_execute` of the program's
+    own has executed it."""
+    context = getattr(result, "context", None)
+    statement = getattr(context, "statement", None)
+    if type(statement) is str:
+        _name(section, statement, context)
+
+
 def _name(section: Section, statement: str, context: Any) -> None:
+    setattr(context, KEPT, section)
     section.query.shape = queries.shape_of(statement)
     section.query.scopes = sqlalchemy_criteria.names_of(section.work, context)
-    setattr(context, KEPT, section)
 
 
 def _executed(section: Section, cursor: Any, is_ours: bool) -> None:

@@ -16,12 +16,8 @@ from __future__ import annotations
 import functools
 from contextvars import ContextVar
 
+from fastalloc._core import Detour, Phase, current_work, set_works
 from fastalloc.tracebacks import hide_frames
-
-try:
-    from fastalloc._core import Detour, Phase, current_work, set_works
-except ImportError:
-    from fastalloc.inactive import Detour, Phase, current_work, set_works  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,13 +34,13 @@ MAX_LABELS = 256
 MAX_NESTED = 100
 OTHER_LABEL = "query (other)"
 
-_works: dict[int, Work] = {}
+_works: dict[int, Work] = {}  # by the id of the request
 _labels: set[str] = set()
 _open: ContextVar[Section | None] = ContextVar("fastalloc_section", default=None)
 set_works(_works)
 
 current: Callable[[], Work | None] = current_work
-"""The work of the request that runs in this context, None where it is not looked at. Never raises."""
+"""The work of the request that runs in this context, None where it is not looked at: see _core."""
 
 
 class Work:
@@ -62,11 +58,12 @@ class Work:
 
 def began(request: Request) -> None:
     """The request is looked at from here on."""
-    _works[id(request)] = Work(request)
+    request.work = _works[id(request)] = Work(request)
 
 
 def ended(request: Request) -> Work | None:
     """The request is over; its work, to be put into a digest."""
+    request.work = None
     return _works.pop(id(request), None)
 
 
@@ -77,7 +74,8 @@ def running() -> list[Work]:
 
 def forget() -> None:
     """A forked child begins with none of its parent's requests."""
-    _works.clear()
+    while _works:
+        _works.popitem()[1].request.work = None
 
 
 def apart(breaker: Breaker, function: Callable[..., Any], *args: Any) -> Any:
@@ -91,19 +89,21 @@ def apart(breaker: Breaker, function: Callable[..., Any], *args: Any) -> Any:
         own.__exit__(None, None, None)
 
 
-def detour(original: Function, detailed: Callable[..., Any], anywhere: bool = False) -> Function:
+def detour(
+    original: Function,
+    detailed: Callable[..., Any],
+    *,
+    anywhere: bool = False,
+    like: Callable[..., Any] | None = None,
+) -> Function:
     """`original`, or while the request of the running context is looked at `detailed`, which stands for it; with
-    `anywhere` while any request is. Passed in 0.1 us, without a frame of ours.
-
-    Not for what a framework looks up as a function (`inspect.isfunction`): it is none.
+    `anywhere` while any request is. Passed in 0.1 us, without a frame of ours. like: whose name it has, if not the
+    original's. TypeError for what is no function, but a descriptor of another kind.
     """
-    made: Any = functools.wraps(original)(Detour(original, detailed, anywhere))
+    if isinstance(original, (staticmethod, classmethod, property)):
+        raise TypeError(f"{original!r} is no function")
+    made: Any = functools.wraps(like or original)(Detour(original, detailed, anywhere))
     return made  # type: ignore[no-any-return]
-
-
-def is_detour(function: object) -> bool:
-    """Whether it was made by `detour`."""
-    return isinstance(function, Detour)
 
 
 def around(
@@ -176,7 +176,8 @@ class Section:
 
     __slots__ = (
         *("_outer", "_phase", "allocations", "bytes", "fetched_bytes", "label"),
-        *("nested_allocations", "nested_bytes", "nested_count", "query", "query_set", "reading"),
+        *("is_executing", "nested_allocations", "nested_bytes", "nested_count", "query"),
+        *("query_set", "reading"),
         *("rows_asked_for", "seconds", "subject", "within", "work"),
     )
 
@@ -188,6 +189,7 @@ class Section:
         self.nested_allocations = self.nested_bytes = self.nested_count = 0
         self.fetched_bytes: int | None = None  # its bytes when the rows had been read, not hydrated
         self.seconds = 0.0
+        self.is_executing = False  # its statement, just now
         self.query_set: object = None  # whose rows are read just now
         self.reading: Any = None  # its rows, while they are read one by one
         self.rows_asked_for = 0  # by calls for one row each
