@@ -1,6 +1,7 @@
 /* Hooks that do nothing but forward: the floor for everything that is built with PyMem_SetAllocator.
- * install(1): malloc, calloc and realloc of OBJ and MEM, and all of RAW, as fastalloc hooks them.
- * install(0): every function of every domain, as everybody else does. */
+ * install("all"): every function of every domain, as everybody else does.
+ * install("ours"): malloc, calloc and realloc of OBJ and MEM, and all of RAW, as fastalloc hooks them.
+ * install("raw"): all of RAW alone, as fastalloc does in standby. */
 #include <Python.h>
 
 static PyMemAllocatorEx original[3];
@@ -17,15 +18,16 @@ FORWARD(2)
 
 #define HOOKS(domain) {NULL, malloc_##domain, calloc_##domain, realloc_##domain, free_##domain}
 
-static PyObject *install(PyObject *self, PyObject *small_frees_stay)
+static PyObject *install(PyObject *self, PyObject *what)
 {
     PyMemAllocatorEx hooks[3] = {HOOKS(0), HOOKS(1), HOOKS(2)};
-    int stay = PyObject_IsTrue(small_frees_stay);
+    int all = PyUnicode_CompareWithASCIIString(what, "all") == 0;
+    int raw = PyUnicode_CompareWithASCIIString(what, "raw") == 0;
     (void)self;
-    for (int domain = 0; domain < 3; domain++) {
+    for (int domain = 0; domain < (raw ? 1 : 3); domain++) {
         PyMem_GetAllocator((PyMemAllocatorDomain)domain, &original[domain]);
         hooks[domain].ctx = original[domain].ctx;
-        if (stay && domain > 0) hooks[domain].free = original[domain].free;
+        if (!all && domain > 0) hooks[domain].free = original[domain].free;
         PyMem_SetAllocator((PyMemAllocatorDomain)domain, &hooks[domain]);
     }
     Py_RETURN_NONE;

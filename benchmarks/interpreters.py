@@ -193,7 +193,8 @@ def prepare(python: str | Path, peers: Iterable[str] = PEERS) -> Interpreter:
             _say(f"{interpreter.label}: {peer} cannot be installed here; its rows will be missing")
     _install_fastalloc(interpreter)
     site = next((folder / "lib").glob("python*/site-packages"))
-    if not any(site.glob("forward.*")):
+    source = Path(__file__).with_name("forward.c").stat().st_mtime
+    if not any(built.stat().st_mtime > source for built in site.glob("forward.*")):
         compile_extension(interpreter.python, "forward", site)
     interpreter.packages = versions(interpreter.python)
     return interpreter

@@ -25,6 +25,7 @@ LAYERS = (
     ("native allocations, too", "native", "light"),
     ("aggressive: eight times the samples", "aggressive", "light"),
     ("standby, instead of light", "standby", "none"),
+    ("... of it an idle thread, and hooks on RAW that only forward", "forward_raw", "none"),
     ("hooks on everything that only forward", "forward_all", "none"),
 )
 """Title, what has the layer, and what has not."""

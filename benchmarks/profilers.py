@@ -103,13 +103,15 @@ def _in_a_span(work: Callable[[], object]) -> Callable[[], object]:
     return inside
 
 
-def _forward(small_frees_stay: bool) -> Callable[[str], None]:
+def _forward(what: str) -> Callable[[str], None]:
     """Hooks that do nothing: the floor, see forward.c."""
 
     def start(scratch: str) -> None:
         import forward  # type: ignore[import-not-found, unused-ignore]
 
-        forward.install(small_frees_stay)
+        forward.install(what)
+        if what == "raw":
+            _thread(scratch)
 
     return start
 
@@ -198,8 +200,13 @@ PROFILERS = {
         Profiler("control", "none, again (the noise)", _none),
         Profiler("thread", "none, with an idle thread", _thread),
         Profiler("keep", "none, malloc keeps what is freed", _keep),
-        Profiler("forward", "hooks as ours that only forward", _forward(True)),
-        Profiler("forward_all", "hooks on all that only forward", _forward(False)),
+        Profiler("forward", "hooks as ours that only forward", _forward("ours")),
+        Profiler("forward_all", "hooks on all that only forward", _forward("all")),
+        Profiler(
+            "forward_raw",
+            "an idle thread, hooks on RAW that only forward",
+            _forward("raw"),
+        ),
         Profiler("disabled", "fastalloc disabled (imported)", _fastalloc("disabled")),
         Profiler("standby", "fastalloc standby", _fastalloc("standby")),
         Profiler("light", "fastalloc light, 512 KiB", _fastalloc("light")),
