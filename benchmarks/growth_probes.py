@@ -138,8 +138,8 @@ def live(value: int, scratch: str) -> Answer:
     for round_ in range(2 * ROUNDS):
         recorded = round_ % 2 == 0
         fastalloc.enable() if recorded else fastalloc.disable()
-        if recorded and round_:
-            hold()  # known again
+        if round_:
+            hold()  # known again, or unknown: malloc has seen the same before either
         found[recorded].append(_cpu_ns(churn) / len(times))
     fastalloc.enable()
     hold()
