@@ -25,7 +25,7 @@ cdef extern from "Python.h":
     ctypedef struct slot_wrapper "PyWrapperDescrObject":
         void *d_wrapped
     void PyErr_SetObject(object kind, object error)
-    void PyType_Modified(object kind)
+    void PyType_Modified(detour_type *kind)
 
 
 cdef dict _works = {}
@@ -132,7 +132,7 @@ cdef void _prepare_detours():
     kind.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
     cdef object wrapper = (<object>Detour).__dict__["__call__"]
     (<slot_wrapper *><void *>wrapper).d_wrapped = <void *>PyVectorcall_Call
-    PyType_Modified(Detour)
+    PyType_Modified(kind)
 
 
 _prepare_detours()
