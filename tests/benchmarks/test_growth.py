@@ -26,7 +26,9 @@ def test_a_probe_answers_what_its_table_shows(axis: str, tmp_path: Path) -> None
     )
     found = json.loads(done.stdout)
     assert set(found) == {key for key, _ in shown.measures}
-    assert all(type(number) is float for number in found.values())  # no sign: a time is the machine's mood
+    assert all(
+        type(number) is float for number in found.values()
+    )  # no sign: a time is the machine's mood
     axis_of_one = shown._replace(values=(100,))
     document = {"interpreter": {"label": "this"}, "axes": {axis: {"100": found}}}
     assert growth.table(axis_of_one, [document]).rows[0][0] == "100"
