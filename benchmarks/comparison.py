@@ -216,7 +216,7 @@ def resident(documents: list[Document]) -> Table:
                     for memory in (m["memory"] for m in document["workloads"].values())
                     if name in memory[which] and "none" in memory[which]
                 ]
-                row.append(f"{statistics.median(added) / MIB:.1f}" if added else "-")
+                row.append(f"{statistics.median(added) / MIB:z.1f}" if added else "-")
         if name != "none" and any(cell != "-" for cell in row[1:]):
             table.rows.append(row)
     return table
@@ -268,11 +268,6 @@ def firsts(documents: list[Document]) -> Table:
     return table
 
 
-def _percent(value: float) -> str:
-    """With one place below 10, and without a minus where nothing but zero is left."""
-    return f"{value:.{0 if value > 10 else 1}f}".replace("-0.0", "0.0")
-
-
 def plot(documents: list[Document], path: Path) -> None:
     """Added CPU time by profiler, a bar per interpreter, logarithmic; pale where workloads are missing."""
     import matplotlib
@@ -294,7 +289,7 @@ def plot(documents: list[Document], path: Path) -> None:
         for bar, count in zip(bars, counts, strict=True):
             bar.set_alpha(1 if count == all_ else 0.35)
         texts = [
-            f"{_percent(100 * (mean - 1))} %"
+            f"{100 * (mean - 1):z.{0 if mean > 1.1 else 1}f} %"
             + (f", {count} of {all_} workloads only" if count < all_ else "")
             for (_, mean), count in zip(shown, counts, strict=True)
         ]

@@ -58,7 +58,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "aggressive": {"mode": "aggressive"},
     "forward": {"hooks": "forward"},
     "forward_all": {"hooks": "forward_all"},
-    "forward_raw": {"hooks": "forward_raw"},
     "ddtrace": {"hooks": "ddtrace"},
     # the layers of light mode, see layers.py
     "counters": {"mode": "light", "interval_bytes": 1 << 40},

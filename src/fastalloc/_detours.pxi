@@ -28,12 +28,12 @@ cdef extern from "Python.h":
     void PyType_Modified(detour_type *kind)
 
 
-cdef dict _works = {}
+cdef set _works = set()
 
 
-def set_works(dict works):
-    """One entry for each request that is looked at: as its owner writes it, from here on. What is kept of a request is
-    its `work`."""
+def set_works(set works):
+    """The works of all requests that are looked at: as its owner writes it, from here on. A request's own is its
+    `work`."""
     global _works
     _works = works
 

@@ -132,15 +132,3 @@ def takes_tokens() -> bool:
 def context_number() -> int:
     """They are not told apart."""
     return 0
-
-
-class Meter:
-    """Measures nothing."""
-
-    count = bytes = times = 0
-
-    def begin(self) -> None:
-        """Count from here."""
-
-    def end(self) -> None:
-        """Up to here."""

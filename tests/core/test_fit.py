@@ -99,8 +99,8 @@ def test_it_fits_what_it_was_built_with(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", MOVED)
 def test_what_lies_elsewhere_is_noticed_and_nothing_crashes(what: str, tmp_path: Path) -> None:
     folder = build(tmp_path, *MOVED[what])
-    # Whether the try's variables fill an array node depends on where they lie: each process has them elsewhere. Left to
-    # itself it has them at the same distances, as much memory as was used before being the same.
+    # Whether the try's variables fill an array node depends on where they lie: in most layouts of the heap they always
+    # do, in one of twenty in every fourth process. Left to itself, each process has the same layout.
     reasons = (told(folder, layout) for layout in range(8))
     reason = next((each for each in reasons if each != "None"), "None")
     version = ".".join(map(str, sys.version_info[:3]))

@@ -14,13 +14,9 @@ A stage's bytes are its own with its queries', without those of stages inside it
 
 from __future__ import annotations
 
+from fastalloc._core import Phase
 from fastalloc.breaker import Breaker
 from fastalloc.trackers.work import Section, around
-
-try:
-    from fastalloc._core import Phase
-except ImportError:
-    from fastalloc.inactive import Phase  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

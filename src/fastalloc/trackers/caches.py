@@ -18,13 +18,8 @@ from itertools import islice
 from time import monotonic, perf_counter
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from fastalloc import background
+from fastalloc import _core, background
 from fastalloc.breaker import Breaker
-
-try:
-    from fastalloc import _core
-except ImportError:
-    _core = None  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

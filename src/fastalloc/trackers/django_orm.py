@@ -18,14 +18,10 @@ Our frames are taken out of tracebacks.
 
 from __future__ import annotations
 
+from fastalloc._core import Meter
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import admin, django_statements, global_scopes, models, queries
 from fastalloc.trackers.work import Section, apart, around, current, detour, innermost
-
-try:
-    from fastalloc._core import Meter
-except ImportError:
-    from fastalloc.inactive import Meter  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

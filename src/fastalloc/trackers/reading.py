@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import sys
 
+from fastalloc._core import Meter
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import queries
 from fastalloc.trackers.work import Section, apart, innermost
-
-try:
-    from fastalloc._core import Meter
-except ImportError:
-    from fastalloc.inactive import Meter  # type: ignore[assignment]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -95,7 +95,9 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any], *, anywhere: boo
 
 
 def _wrapped(kind: str) -> Callable[[Any], Any]:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(method_itself: Callable[..., Any]) -> Callable[..., Any]:
+        original = _naming(method_itself) if kind == _CONNECTION else method_itself
+
         def method(self: Any, *args: Any, **kwargs: Any) -> Any:
             try:
                 work = current()
@@ -103,16 +105,10 @@ def _wrapped(kind: str) -> Callable[[Any], Any]:
                 if work is not None and not _is_covered(kind, kwargs):
                     section = apart(queries.breaker, _begin, work, kind, self, args)
                 if section is None:
-                    result = original(self, *args, **kwargs)
-                    if kind == _CONNECTION:
-                        _name_unseen(result)
-                    return result
+                    return original(self, *args, **kwargs)
                 section.enter()
                 try:
-                    result = original(self, *args, **kwargs)
-                    if kind == _CONNECTION:
-                        _name_unseen(result)
-                    return result
+                    return original(self, *args, **kwargs)
                 finally:
                     section.leave()
                     if section.query is not None:
@@ -126,10 +122,17 @@ def _wrapped(kind: str) -> Callable[[Any], Any]:
     return wrap
 
 
-def _name_unseen(result: Any) -> None:
-    section = innermost()
-    if queries.is_unnamed(section):
-        apart(queries.breaker, sqlalchemy_statements.name_unseen, section, result)
+def _naming(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a connection; afterwards, where a section still waits for its statement, that is taken from the result."""
+
+    def execute(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        section = innermost()
+        if queries.is_unnamed(section):
+            apart(queries.breaker, sqlalchemy_statements.name_unseen, section, result)
+        return result
+
+    return execute
 
 
 def _is_covered(kind: str, kwargs: dict[str, Any]) -> bool:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _METHODS = {"do_execute": 3, "do_executemany": 3, "do_execute_no_params": 2}
 _STATEMENT = "statement"  # the subject of a section that is opened here
 
+_replace: Replace  # set by install
+
 
 def install(replace: Replace) -> None:
     """Wrap what executes in all dialects that are loaded, and in others once they connect. replace(class, name of a
@@ -50,9 +52,6 @@ def uninstall() -> None:
     from sqlalchemy.pool import Pool
 
     event.remove(Pool, "first_connect", _on_first_connect)
-
-
-_replace: Replace
 
 
 def _on_first_connect(*args: object) -> None:

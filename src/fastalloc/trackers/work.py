@@ -34,7 +34,7 @@ MAX_LABELS = 256
 MAX_NESTED = 100
 OTHER_LABEL = "query (other)"
 
-_works: dict[int, Work] = {}  # by the id of the request
+_works: set[Work] = set()  # of the requests that are looked at just now: each has its own
 _labels: set[str] = set()
 _open: ContextVar[Section | None] = ContextVar("fastalloc_section", default=None)
 set_works(_works)
@@ -58,24 +58,28 @@ class Work:
 
 def began(request: Request) -> None:
     """The request is looked at from here on."""
-    request.work = _works[id(request)] = Work(request)
+    work = request.work = Work(request)
+    _works.add(work)
 
 
 def ended(request: Request) -> Work | None:
     """The request is over; its work, to be put into a digest."""
+    work: Work | None = request.work
     request.work = None
-    return _works.pop(id(request), None)
+    if work is not None:
+        _works.discard(work)
+    return work
 
 
 def running() -> list[Work]:
     """The works of all requests that are looked at just now."""
-    return list(_works.values())
+    return list(_works)
 
 
 def forget() -> None:
     """A forked child begins with none of its parent's requests."""
     while _works:
-        _works.popitem()[1].request.work = None
+        _works.pop().request.work = None
 
 
 def apart(breaker: Breaker, function: Callable[..., Any], *args: Any) -> Any:
