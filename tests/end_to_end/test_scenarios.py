@@ -380,17 +380,21 @@ def quiet_and_loaded(found: Seen, route: str) -> tuple[float, list[int]]:
     return statistics.median(sizes[:QUIET]), sizes[QUIET:]
 
 
+def check_innocent(found: Seen, route: str) -> None:
+    """They allocate what they always do. What is the process's own and grows under load (a pool's connection, a
+    table made twice as large) is allocated by the request that finds it full: by one in ten at most, 134 KB of it
+    at most were seen. The guilty allocate ten times as much."""
+    quiet, loaded = quiet_and_loaded(found, route)
+    usual = [size for size in loaded if size == pytest.approx(quiet, rel=TOLERANCE)]
+    assert len(usual) >= 0.9 * len(loaded), (route, quiet, loaded)
+    assert max(loaded) < quiet + 256 * 1024 and min(loaded) > (1 - TOLERANCE) * quiet, (quiet, loaded)
+
+
 def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen) -> None:
     for route in (shop_seen.route("innocent/"), "GET /api/products.json"):
-        quiet, loaded = quiet_and_loaded(shop_seen, route)
-        assert loaded == pytest.approx([quiet] * len(loaded), rel=TOLERANCE), route
+        check_innocent(shop_seen, route)
 
 
 @pytest.mark.parametrize("route", ["GET /innocent/", "GET /innocent/{number}"])
 def test_the_innocent_of_fastapi_allocate_what_they_always_do(books_seen: Seen, route: str) -> None:
-    quiet, loaded = quiet_and_loaded(books_seen, route)
-    # What a pool makes anew under load is made in the request that finds it missing: in a few of them, 40 KB
-    # at most were seen. The guilty allocate a hundred times as much.
-    usual = [size for size in loaded if size == pytest.approx(quiet, rel=TOLERANCE)]
-    assert len(usual) >= 0.9 * len(loaded)
-    assert max(loaded) < quiet + 64 * 1024 and min(loaded) > (1 - TOLERANCE) * quiet
+    check_innocent(books_seen, route)
