@@ -19,6 +19,19 @@ static struct fa_thread begin(uint64_t interval, uint64_t seed)
     return thread;
 }
 
+/* How likely an allocation of `size` is to be sampled, wherever it lies: place by place, as sampler.h draws it. */
+static double chance(uint64_t size, uint64_t interval)
+{
+    double none = 0, t = (double)interval;
+    uint64_t step = interval > 4096 ? interval / 4096 : 1, places = 0; /* else too slow: the sum is close enough */
+    for (uint64_t at = 0; at < interval; at += step, places++) {
+        uint64_t end = at + size;
+        if (end <= interval) none += 1 - (double)size / t;
+        else if (end < 2 * interval) none += (1 - (double)(interval - at) / t) * (1 - (double)(end - interval) / t) * (at > 0);
+    }
+    return 1 - none / (double)places;
+}
+
 static void is_sampled_with_the_probability_of_its_size(void)
 {
     static const uint64_t sizes[] = {1, 8, 48, 512, 4000, 100000, 3000000};
@@ -26,7 +39,7 @@ static void is_sampled_with_the_probability_of_its_size(void)
     for (int i = 0; i < 7; i++)
         for (int j = 0; j < 6; j++) {
             struct fa_thread thread = begin(intervals[j], 1000u * (unsigned)i + (unsigned)j);
-            double p = -expm1(-(double)sizes[i] / (double)intervals[j]);
+            double p = chance(sizes[i], intervals[j]);
             uint64_t n = 2000000, taken = 0;
             for (uint64_t k = 0; k < n; k++) taken += allocate(&thread, sizes[i], intervals[j]) != 0;
             double error = sqrt((double)n * p * (1 - p)) + 1e-9;
@@ -48,7 +61,7 @@ static void estimate_stream(const uint64_t *intervals, int interval_count, int c
         if (change_every && k % change_every == 0) interval = intervals[k / change_every % interval_count];
         uint64_t r = test_random(&random);
         int kind = (int)(r % 1000 ? (r >> 10) % 5 : 5 + (r >> 10) % 3); /* large ones are rare */
-        double size = (double)sizes[kind], p = -expm1(-size / (double)thread.interval);
+        double size = (double)sizes[kind], p = size / (double)sampler_weight(sizes[kind], thread.interval);
         uint64_t under = allocate(&thread, sizes[kind], interval);
         truth[kind] += size;
         total += sizes[kind];
@@ -125,9 +138,10 @@ static void interval_1_takes_every_allocation_at_its_size(void)
     }
 }
 
-static void the_gaps_between_samples_have_no_memory(void)
+static void each_stratum_has_one_event_at_any_of_its_bytes(void)
 {
-    /* Bytes from sample to sample, allocations of 1 byte: mean and variance of a geometric law. */
+    /* Allocations of 1 byte. With u and v uniform on [0, T) a gap is T - u + v: mean T, variance T^2 / 6, and
+     * neighbours share a stratum's event, so that their covariance is -T^2 / 12. */
     struct fa_thread thread = begin(1000, 11);
     double gaps = 0, squares = 0, products = 0, last = -1, gap = 0;
     for (int k = 0; k < 50000000; k++) {
@@ -137,9 +151,56 @@ static void the_gaps_between_samples_have_no_memory(void)
         if (last >= 0) products += (gap - 1000) * (last - 1000);
         last = gap, gap = 0;
     }
-    CHECK_NEAR(gaps, 50000000 * -expm1(-1e-3), sqrt(50000000 * 1e-3));
-    CHECK_NEAR(squares / gaps, 1e6, 1e6 * sqrt(8 / gaps)); /* kurtosis of Exp is 9 */
-    CHECK_NEAR(products / gaps, 0, 1e6 / sqrt(gaps));      /* neighbours are independent */
+    CHECK(fabs(gaps - 50000) <= 1);
+    CHECK_NEAR(squares / gaps, 1e6 / 6, 1e6 / 6 * sqrt(1.4 / gaps)); /* kurtosis of a triangular law: 2.4 */
+    CHECK_NEAR(products / gaps, -1e6 / 12, 1e6 / 6 / sqrt(gaps));
+}
+
+/* Threads that allocate little, and what is recorded closely for a while, begin at any place of a stratum. */
+static void a_short_stretch_is_sampled_as_often_as_a_long_one(void)
+{
+    double taken = 0, bytes = 0;
+    struct fa_thread thread = begin(100000, 17);
+    for (uint64_t seed = 1; seed <= 200000; seed++) {
+        if (seed % 2) thread = begin(100000, seed);
+        else sampler_redraw(&thread, 100000);
+        for (int k = 0; k < 5; k++, bytes += 1000) taken += allocate(&thread, 1000, 100000) != 0;
+    }
+    CHECK_NEAR(taken, bytes / 100000, sqrt(bytes / 100000));
+}
+
+/* A line whose blocks come once an interval, always at the same place in it. */
+static void a_program_in_step_with_the_strata_is_no_harm(void)
+{
+    double sum = 0, squares = 0, runs = 2000;
+    for (uint64_t seed = 1; seed <= (uint64_t)runs; seed++) {
+        struct fa_thread thread = begin(65536, seed);
+        double estimate = 0;
+        for (int k = 0; k < 100; k++) {
+            uint64_t under = allocate(&thread, 16384, 65536);
+            if (under) estimate += (double)sampler_weight(16384, under);
+            for (int other = 0; other < 3; other++) allocate(&thread, 16384, 65536);
+        }
+        sum += estimate, squares += (estimate - 1638400) * (estimate - 1638400);
+    }
+    double poisson = 1638400 * 65536.0;
+    CHECK_NEAR(sum / runs, 1638400, sqrt(poisson / runs));
+    CHECK(squares / runs < 0.9 * poisson); /* f = 1/4 */
+}
+
+static void what_one_line_fills_is_nearly_exact(void)
+{
+    for (uint64_t seed = 1; seed <= 100; seed++) {
+        struct fa_thread thread = begin(524288, seed);
+        double estimate = 0, truth = 100e6;
+        uint64_t random = seed;
+        allocate(&thread, test_random(&random) % 5000000, 524288);
+        for (int k = 0; k < 1000000; k++) {
+            uint64_t under = allocate(&thread, 100, 524288);
+            if (under) estimate += (double)sampler_weight(100, under);
+        }
+        CHECK(fabs(estimate - truth) < 2 * 524288); /* a stratum at each end; Poisson: 7.2 MB, one standard error */
+    }
 }
 
 static void weights_of_extreme_sizes_are_sane(void)
@@ -179,7 +240,10 @@ const struct test_case sampler_cases[] = {
     {"the interval may change at any time", the_interval_may_change_at_any_time},
     {"a redraw at any point leaves estimates unbiased", a_redraw_at_any_point_leaves_estimates_unbiased},
     {"interval 1 takes every allocation at its size", interval_1_takes_every_allocation_at_its_size},
-    {"the gaps between samples have no memory", the_gaps_between_samples_have_no_memory},
+    {"each stratum has one event, at any of its bytes", each_stratum_has_one_event_at_any_of_its_bytes},
+    {"a short stretch is sampled as often as a long one", a_short_stretch_is_sampled_as_often_as_a_long_one},
+    {"a program in step with the strata is no harm", a_program_in_step_with_the_strata_is_no_harm},
+    {"what one line fills is nearly exact", what_one_line_fills_is_nearly_exact},
     {"weights of extreme sizes are sane", weights_of_extreme_sizes_are_sane},
     {"huge sizes do not upset the countdown", huge_sizes_do_not_upset_the_countdown},
     {NULL, NULL},

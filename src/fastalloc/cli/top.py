@@ -1,7 +1,7 @@
 """What holds the memory: the biggest holders of a recording.
 
 On a terminal, while the process runs, the table renews itself until Ctrl-C. Bytes are estimated
-from samples, with one standard error after the sign ±.
+from samples, with at most one standard error after the sign ±.
 """
 
 from __future__ import annotations

@@ -266,7 +266,7 @@ struct fa_thread {
     uint32_t outer_scope;  /* to go back to when the running task is suspended */
     uint32_t scope_interval; /* of the present scope, where it is recorded closely; 0: the process's */
     uint64_t seen_by_guard; /* private to the process: bytes when it last came by the guard */
-    uint64_t reserved[1];
+    uint64_t stratum_rest;  /* from the coming event to the end of its stratum, see sampler.h */
 };
 
 #define FA_MODULE_LINE INT32_MIN

@@ -8,7 +8,7 @@
  *     domains, so the object that holds the interpreter is never patched, nor is this one; and the
  *     originals are the C library's (or a preloaded allocator's), which is not patched either.
  *  2. One countdown: native allocations count down the same `left` as Python's, so that sampling is
- *     one Poisson process per thread, and count in the same exact counters.
+ *     one row of strata per thread, and count in the same exact counters.
  *  3. errno is the original's.
  */
 #ifndef FA_NATIVE_HOOKS_H

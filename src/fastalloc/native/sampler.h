@@ -1,22 +1,33 @@
 /* Which allocations become samples.
  *
- * A Poisson process runs over the bytes a thread allocates: on average one event every
- * `interval` bytes. An allocation becomes a sample when at least one event falls inside it,
- * which happens with probability p = 1 - exp(-size/interval), and then stands for
- * weight = size / p bytes. Horvitz and Thompson: the sum of weights is an unbiased estimate of
- * the bytes, of any subset, whatever the sizes.
+ * The bytes that a thread allocates lie in strata of `interval` bytes each, and in every stratum one byte is drawn,
+ * each as likely as the others: the event. An allocation becomes a sample when an event falls inside it.
  *
  *   bytes allocated on this thread ------------------------------------------->
  *   |--4K--|-64-|---------1M---------|-64-|--4K--|-64-|-64-| ...
- *                    ^       ^                        ^
- *                    events; this 1M block is one sample, not two
+ *   .                .               .                .            strata
+ *            ^          ^       ^                      ^
+ *            events; this 1M block is one sample, not two
  *
- * The distance to the next event is drawn once and counted down; the draw is floor(Exp), so
- * that P(draw >= size) = exp(-size/interval) exactly. The process has no memory, so
- *  - after an allocation that contained events the next distance is drawn anew, and
- *  - a long draw may be handed to `left` in pieces of at most FA_DRAW_CAP (the slow path looks
- *    at the control word and the clock that often), and
- *  - at such a piece's end the rest may be redrawn under a new interval.
+ * Where the first stratum begins is drawn as well, so a block of s bytes lies at any place in its stratum, and
+ *
+ *   p = s/T - s(s^2 - 1)/(6 T^3)             s < T     P(no event in it): the mean of (1 - a/T)(1 - b/T) over
+ *   p = 1 - m(m^2 - 1)/(6 T^3), m = 2T - s   s < 2T    the ways to lie with a bytes in one stratum, b in the next
+ *   p = 1                                    else      (it has a whole stratum in it)
+ *
+ * is the chance that it is one. It then stands for weight = s / p bytes. Horvitz and Thompson: the sum of weights is an
+ * unbiased estimate of the bytes, of any subset, whatever the sizes and their order.
+ *
+ * Why strata, and no Poisson process (distances drawn from an exponential law): each byte is as likely to be drawn in
+ * both, but in a stratum that one line fills the line has one event for certain. Of f, the part of the bytes in each
+ * stratum that is a line's, n strata have n f events on average, with the variance n f (1 - f); a Poisson process has
+ * n f. So the error is never larger, and that of what allocates most, which is looked for, is far smaller.
+ *
+ * A draw may be given up for one from any place in a stratum, under another interval, where the program says so (a scope
+ * that is recorded closely begins): the bytes behind and ahead have had, and have, the same chance. Where an event says
+ * so, they have not: behind one comes the rest of its stratum, which has none, and who went elsewhere at each event would
+ * count too many. So a thread looks up at notches too, whenever its bytes reach a multiple of FA_DRAW_CAP, events or
+ * not, and changes the interval there (from 1, where each allocation is an event, and where none was, at once).
  */
 #ifndef FA_SAMPLER_H
 #define FA_SAMPLER_H
@@ -26,7 +37,7 @@
 
 #include "layout.h"
 
-#define FA_DRAW_CAP ((int64_t)1 << 20)
+#define FA_DRAW_CAP ((int64_t)1 << 20) /* a thread looks at the control word and the clock that often, at least */
 #define FA_PARKED ((int64_t)1 << 60) /* a countdown that no program reaches */
 
 /* Bytes handed to or taken from the countdown. Keeps bytes = issued - left. Own thread only. */
@@ -44,11 +55,11 @@ static inline uint64_t sampler_bytes(const struct fa_thread *thread)
 /* First draw of a thread; `left` may already be negative. */
 void sampler_begin(struct fa_thread *thread, uint64_t interval, uint64_t seed);
 
-/* A new draw under another interval; allowed at any point, the process having no memory. Own thread. */
+/* A new draw under another interval, from any place in a stratum; allowed wherever no event has led to. Own thread. */
 void sampler_redraw(struct fa_thread *thread, uint64_t interval);
 
-/* The countdown is below zero. Refills it. Returns the interval under which the allocation that
- * did it was sampled, or 0 if it was not. */
+/* The countdown is below zero. Refills it, under `interval` where it may change. Returns the interval under which the
+ * allocation that did it was sampled, or 0 if it was not. */
 uint64_t sampler_refill(struct fa_thread *thread, uint64_t interval);
 
 /* Bytes that a sample of `size` stands for, rounded to whole bytes. interval <= 1: size. */

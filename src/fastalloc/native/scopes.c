@@ -132,7 +132,7 @@ void scope_flush(struct fa_thread *slot)
     }
 }
 
-void scope_enter(struct fa_thread *slot, fa_scope to)
+static void go_to(struct fa_thread *slot, fa_scope to)
 {
     struct scope *scope = scope_get(to);
     if (!scope) {
@@ -143,10 +143,14 @@ void scope_enter(struct fa_thread *slot, fa_scope to)
     slot->scope = to;
     slot->span = scope->span;
     slot->phase = scope->phase;
-    if (UNLIKELY(slot->scope_interval != scope->interval)) {
-        slot->scope_interval = scope->interval;
-        sampler_redraw(slot, scope_interval(slot));
-    }
+    slot->scope_interval = scope->interval;
+}
+
+void scope_enter(struct fa_thread *slot, fa_scope to)
+{
+    uint32_t interval = slot->scope_interval;
+    go_to(slot, to);
+    if (UNLIKELY(slot->scope_interval != interval)) sampler_redraw(slot, scope_interval(slot));
 }
 
 void scope_catch_up(struct fa_thread *slot, fa_scope scope)
@@ -157,7 +161,7 @@ void scope_catch_up(struct fa_thread *slot, fa_scope scope)
         fa_tls.caught_up = 1;
         fa_tls.before_catch_up = slot->scope;
     }
-    scope_enter(slot, scope);
+    go_to(slot, scope); /* a sample has led here, so the interval changes at the next notch: see sampler.h */
 }
 
 /* --- names ------------------------------------------------------------------------------ */

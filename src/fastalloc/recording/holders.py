@@ -41,7 +41,7 @@ class Row(NamedTuple):
     """What it held when the process's live heap was at its high-water mark; 0 if only some
     samples were asked for."""
     error_bytes: float
-    """One standard error of `live_bytes`: the truth is within twice of it 19 times in 20."""
+    """One standard error of `live_bytes` at most: the truth is within twice of it 19 times in 20, or more."""
     samples: int
     """Live samples: the estimate rests on these."""
     oldest_seconds: float

@@ -145,7 +145,7 @@ THREAD: Final = _struct(
     ("outer_scope", "<u4"),
     ("scope_interval", "<u4"),
     ("seen_by_guard", "<u8"),
-    ("reserved", "<u8", 1),
+    ("stratum_rest", "<u8"),
 )
 
 FUNCTION: Final = _struct(
