@@ -387,7 +387,10 @@ def check_innocent(found: Seen, route: str) -> None:
     quiet, loaded = quiet_and_loaded(found, route)
     usual = [size for size in loaded if size == pytest.approx(quiet, rel=TOLERANCE)]
     assert len(usual) >= 0.9 * len(loaded), (route, quiet, loaded)
-    assert max(loaded) < quiet + 256 * 1024 and min(loaded) > (1 - TOLERANCE) * quiet, (quiet, loaded)
+    assert max(loaded) < quiet + 256 * 1024 and min(loaded) > (1 - TOLERANCE) * quiet, (
+        quiet,
+        loaded,
+    )
 
 
 def test_the_innocent_allocate_what_they_always_do(shop_seen: Seen) -> None:

@@ -69,7 +69,9 @@ def test_an_own_line_is_who_called_the_library(
     }
 
 
-def test_the_error_is_one_standard_error_where_blocks_are_sampled_each_by_chance(tmp_path: Path) -> None:
+def test_the_error_is_one_standard_error_where_blocks_are_sampled_each_by_chance(
+    tmp_path: Path,
+) -> None:
     """Over many recordings, the estimate is right on average and off by its error.
 
     400 recordings of 2000 blocks each: the mean of the estimates is known to 1/20 of one
