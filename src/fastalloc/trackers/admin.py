@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from fastalloc._core import Phase
 from fastalloc.breaker import Breaker
+from fastalloc.trackers.replaced import Replaced
 from fastalloc.trackers.work import Section, around
 
 TYPE_CHECKING = False
@@ -34,7 +35,7 @@ breaker = Breaker("tracker admin")
 enabled = True
 
 _boot_bytes = 0
-_undo: list[tuple[Any, str, Any]] = []
+_replaced = Replaced()
 
 
 class Stages:
@@ -85,18 +86,16 @@ def install_django() -> None:
         (ModelAdmin, "changeform_view", "forms"),
         (widgets.RelatedFieldWidgetWrapper, "get_context", "foreign-key selects"),
     ):
-        _replace(owner, name, _Always(stage))
-    _replace(InclusionAdminNode, "render", _stage_of_node)
+        _wrap(owner, name, _Always(stage))
+    _wrap(InclusionAdminNode, "render", _stage_of_node)
 
 
 def uninstall() -> None:
     """Everything as it was."""
-    while _undo:
-        owner, name, original = _undo.pop()
-        setattr(owner, name, original)
+    _replaced.restore()
 
 
-def _replace(owner: Any, name: str, stage_of: Callable[[tuple[Any, ...]], str]) -> None:
+def _wrap(owner: Any, name: str, stage_of: Callable[[tuple[Any, ...]], str]) -> None:
     original = owner.__dict__.get(name)
     if original is None:  # of another version of Django
         return
@@ -106,8 +105,7 @@ def _replace(owner: Any, name: str, stage_of: Callable[[tuple[Any, ...]], str]) 
         of(work).open.append([0, 0])
         return Section(work, f"admin {stage}", stage)
 
-    _undo.append((owner, name, original))
-    setattr(owner, name, around(original, breaker, begin, _end))
+    _replaced.put(owner, name, around(original, breaker, begin, _end))
 
 
 class _Always:

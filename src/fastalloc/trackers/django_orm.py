@@ -21,6 +21,7 @@ from __future__ import annotations
 from fastalloc._core import Meter
 from fastalloc.tracebacks import hide_frames
 from fastalloc.trackers import admin, django_statements, global_scopes, models, queries
+from fastalloc.trackers.replaced import Replaced
 from fastalloc.trackers.work import Section, apart, around, current, detour, innermost
 
 TYPE_CHECKING = False
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from fastalloc.trackers.work import Work
 
 _NO_ROW = object()
-_undo: list[tuple[Any, str, Any]] = []
+_replaced = Replaced()
 
 
 def install() -> None:
     """Wrap what there is to wrap; once. Needs Django to be set up."""
-    if _undo:
+    if _replaced:
         return
     from django.db.backends import utils
     from django.db.models import query
@@ -45,37 +46,30 @@ def install() -> None:
 
     for name in ("get", "first", "last", "count", "exists", "aggregate", "update"):
         original = getattr(query.QuerySet, name)
-        _replace(query.QuerySet, name, _wrapped_method(original))
+        _replaced.put(query.QuerySet, name, _wrapped_method(original))
     relation = related_descriptors.ForwardManyToOneDescriptor
-    _replace(relation, "get_object", _wrapped_method(relation.get_object))
-    _replace(query.QuerySet, "_fetch_all", _wrapped_fetch_all(query.QuerySet._fetch_all))
+    _replaced.put(relation, "get_object", _wrapped_method(relation.get_object))
+    _replaced.put(query.QuerySet, "_fetch_all", _wrapped_fetch_all(query.QuerySet._fetch_all))
     for name in (
         *("ModelIterable", "RawModelIterable", "ValuesIterable", "ValuesListIterable"),
         *("NamedValuesListIterable", "FlatValuesListIterable"),
     ):
         iterable = getattr(query, name)
-        _replace(iterable, "__iter__", _wrapped_iter(iterable.__iter__, name))
+        _replaced.put(iterable, "__iter__", _wrapped_iter(iterable.__iter__, name))
     cursor = utils.CursorWrapper
-    _replace(cursor, "__iter__", django_statements.wrapped_cursor_iter(cursor.__iter__))
+    _replaced.put(cursor, "__iter__", django_statements.wrapped_cursor_iter(cursor.__iter__))
     for name in ("SQLCompiler", "SQLInsertCompiler"):
         kind = getattr(compiler, name)
-        _replace(kind, "execute_sql", django_statements.wrapped_execute_sql(kind.execute_sql))
+        _replaced.put(kind, "execute_sql", django_statements.wrapped_execute_sql(kind.execute_sql))
     django_statements.watch_connections()
 
 
 def uninstall() -> None:
     """Everything as it was, but for connections that are open in other threads."""
-    if not _undo:
+    if not _replaced:
         return
-    while _undo:
-        owner, name, original = _undo.pop()
-        setattr(owner, name, original)
+    _replaced.restore()
     django_statements.unwatch_connections()
-
-
-def _replace(owner: Any, name: str, wrapper: Any) -> None:
-    _undo.append((owner, name, owner.__dict__[name]))
-    setattr(owner, name, wrapper)
 
 
 # --- query sets -----------------------------------------------------------------------------------

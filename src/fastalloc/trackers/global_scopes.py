@@ -8,6 +8,7 @@ rows and bytes (nested ones, such as prefetches, with them), and what applying i
 from __future__ import annotations
 
 from fastalloc.breaker import Breaker
+from fastalloc.trackers.replaced import Replaced
 from fastalloc.trackers.work import Section, around, bounded_label
 
 TYPE_CHECKING = False
@@ -26,7 +27,7 @@ TAG = "fastalloc_scopes"  # attribute of a Query, which its clones take over
 breaker = Breaker("tracker global_scopes")
 enabled = True
 
-_undo: list[tuple[Any, Any]] = []
+_replaced = Replaced()
 
 
 class Scope:
@@ -117,15 +118,12 @@ def install_django() -> None:
                 if original is None or is_djangos or hasattr(original, "fastalloc_wrapped"):
                     continue
                 name = f"{kind.__module__}.{kind.__qualname__}"
-                setattr(kind, "get_queryset", _wrapped(original, name))  # noqa: B010
-                _undo.append((kind, original))
+                _replaced.put(kind, "get_queryset", _wrapped(original, name))
 
 
 def uninstall_django() -> None:
     """The managers as they were."""
-    while _undo:
-        kind, original = _undo.pop()
-        kind.get_queryset = original
+    _replaced.restore()
 
 
 def _wrapped(original: Callable[..., Any], name: str) -> Callable[..., Any]:

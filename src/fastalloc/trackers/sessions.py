@@ -12,6 +12,7 @@ from time import perf_counter
 
 from fastalloc.breaker import Breaker
 from fastalloc.tracebacks import hide_frames
+from fastalloc.trackers.replaced import Replaced
 from fastalloc.trackers.work import Section, around, around_coroutine, current, open_sections
 
 TYPE_CHECKING = False
@@ -33,7 +34,7 @@ breaker = Breaker("tracker sessions")
 enabled = True
 
 _NAME_LIKE = re.compile(r"[A-Za-z_](?:[A-Za-z_.:-]|\d(?!\d{3})){0,63}\Z")
-_undo: list[tuple[Any, str, Any]] = []
+_replaced = Replaced()
 
 
 class Session:
@@ -103,19 +104,13 @@ def install_django() -> None:
         if original is None:
             continue
         wrap = around_coroutine if name.startswith("a") else around
-        _undo.append((store, name, store.__dict__.get(name)))
-        is_load = name.endswith("load")
-        setattr(store, name, wrap(original, breaker, _begin_load if is_load else _begin_save, _end))
+        begin = _begin_load if name.endswith("load") else _begin_save
+        _replaced.put(store, name, wrap(original, breaker, begin, _end))
 
 
 def uninstall() -> None:
     """Everything as it was."""
-    while _undo:
-        owner, name, original = _undo.pop()
-        if original is None:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, original)
+    _replaced.restore()
 
 
 def _begin_load(work: Work, args: tuple[Any, ...]) -> Section | None:
@@ -193,8 +188,7 @@ def install_starlette() -> None:
             if work is not None:
                 breaker.call(_keep_starlette, work, scope)
 
-    _undo.append((SessionMiddleware, "__call__", original))
-    SessionMiddleware.__call__ = __call__  # type: ignore[method-assign]
+    _replaced.put(SessionMiddleware, "__call__", __call__)
 
 
 def _keep_starlette(work: Work, scope: Any) -> None:

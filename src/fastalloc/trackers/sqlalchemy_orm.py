@@ -23,6 +23,7 @@ from fastalloc.trackers import (
     sqlalchemy_results,
     sqlalchemy_statements,
 )
+from fastalloc.trackers.replaced import Replaced
 from fastalloc.trackers.sqlalchemy_results import label_of_class
 from fastalloc.trackers.work import Section, apart, current, detour, innermost
 
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
 
 _LAZY, _GET, _SESSION, _CONNECTION, _FLUSH = ("lazy", "get", "session", "connection", "flush")
 
-_undo: list[tuple[Any, str, Any]] = []
+_replaced = Replaced()
 _registries: set[int] = set()
 
 
 def install() -> None:
     """Wrap what there is to wrap, once."""
-    if _undo:
+    if _replaced:
         return
     from sqlalchemy.engine import Connection
 
@@ -77,18 +78,15 @@ def _install_orm() -> None:
 
 def uninstall() -> None:
     """Everything as it was."""
-    if _undo:
+    if _replaced:
         sqlalchemy_statements.uninstall()
-    while _undo:
-        owner, name, original = _undo.pop()
-        setattr(owner, name, original)
+    _replaced.restore()
 
 
 def _replace(owner: Any, name: str, wrap: Callable[[Any], Any], *, anywhere: bool = False) -> None:
     """anywhere: a result may be read in another context than that of its request."""
     original = owner.__dict__[name]
-    _undo.append((owner, name, original))
-    setattr(owner, name, detour(original, wrap(original), anywhere=anywhere))
+    _replaced.put(owner, name, detour(original, wrap(original), anywhere=anywhere))
 
 
 # --- what runs a statement --------------------------------------------------------------------------
