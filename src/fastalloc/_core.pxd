@@ -157,7 +157,9 @@ cdef extern from "fastalloc.h":
     void fa_thread_totals(uint64_t *count, uint64_t *bytes)
 
     void fa_watch_scopes(void *scope_type, size_t offset, void *context_variable, int64_t hash)
+    fa_scope FA_SCOPE_UNKNOWN
     fa_scope fa_context_scope()
+    fa_scope fa_scope_in(const void *context)
     fa_scope fa_switch_scope(fa_scope scope)
     void fa_follow_context()
     fa_scope fa_present_scope()

@@ -10,7 +10,7 @@ from cpython.object cimport PyObject
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.errno cimport errno
 from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 import os
 import sys
@@ -205,6 +205,7 @@ def thread_totals():
 
 include "_control.pxi"  # the control word, and what recording costs
 include "_scopes.pxi"  # spans, phases and requests
+include "_calls.pxi"  # what passes for a function
 include "_switches.pxi"  # what switches between them
 include "_meter.pxi"  # what a stretch of code allocates
 include "_requests.pxi"  # what is done in every request

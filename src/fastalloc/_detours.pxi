@@ -5,27 +5,10 @@ in each of its queries, and nearly always in a request that nobody looks at clos
                         +-- none: the same arguments, untouched ---------------------------> original
 """
 
-cimport cython
-
 cdef extern from "Python.h":
-    ctypedef PyObject *(*vectorcallfunc)(PyObject *, PyObject *const *, size_t, PyObject *) noexcept
-    ctypedef PyObject *(*ternaryfunc)(PyObject *, PyObject *, PyObject *) noexcept
-    ctypedef struct detour_type "PyTypeObject":
-        ternaryfunc tp_call
-        Py_ssize_t tp_vectorcall_offset
-        unsigned long tp_flags
-    unsigned long Py_TPFLAGS_HAVE_VECTORCALL
-    unsigned long Py_TPFLAGS_METHOD_DESCRIPTOR
-    # Both without `except`: an error passes through as it is, and no frame of this file is put into its traceback.
-    PyObject *PyObject_Vectorcall(PyObject *function, PyObject *const *args, size_t count, PyObject *names) noexcept
-    PyObject *PyVectorcall_Call(PyObject *function, PyObject *args, PyObject *kwargs) noexcept
     int Py_EnterRecursiveCall(const char *where) noexcept
     void Py_LeaveRecursiveCall()
-    object PyMethod_New(object function, object instance)
-    ctypedef struct slot_wrapper "PyWrapperDescrObject":
-        void *d_wrapped
     void PyErr_SetObject(object kind, object error)
-    void PyType_Modified(detour_type *kind)
 
 
 cdef set _works = set()
@@ -126,13 +109,7 @@ cdef void _hide_frames(error):
 
 cdef void _prepare_detours():
     cdef Detour example = Detour(None, None)
-    cdef detour_type *kind = <detour_type *>Detour
-    kind.tp_call = PyVectorcall_Call
-    kind.tp_vectorcall_offset = <char *>&example.call - <char *><void *>example
-    kind.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_METHOD_DESCRIPTOR
-    cdef object wrapper = (<object>Detour).__dict__["__call__"]
-    (<slot_wrapper *><void *>wrapper).d_wrapped = <void *>PyVectorcall_Call
-    PyType_Modified(kind)
+    _call_directly(Detour, <char *>&example.call - <char *><void *>example, Py_TPFLAGS_METHOD_DESCRIPTOR)
 
 
 _prepare_detours()

@@ -88,6 +88,8 @@ def _watch_uvloop(uvloop: Any) -> bool:
     loop = getattr(uvloop, "Loop", None)
     if loop is None:
         return False
+    import functools
+
     for name, before in (
         ("call_soon", 0),
         ("call_soon_threadsafe", 0),
@@ -95,46 +97,10 @@ def _watch_uvloop(uvloop: Any) -> bool:
         ("call_at", 1),
     ):
         original = getattr(loop, name)
-        if not getattr(original, "fastalloc_wrapped", False):
-            setattr(loop, name, _calls_as_steps(original, before))
+        if type(original) is not _core.LoopMethod:
+            method = _core.LoopMethod(original, before)
+            setattr(loop, name, functools.update_wrapper(method, original))
     return True
-
-
-def _calls_as_steps(original: Any, before: int) -> Any:
-    """A loop's method whose callback comes after `before` other arguments."""
-
-    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(args) <= before:  # a callback by keyword, or a mistake
-            return original(self, *args, **kwargs)
-        callback = _Step(args[before])
-        return original(self, *args[:before], callback, *args[before + 1 :], **kwargs)
-
-    method.fastalloc_wrapped = True  # type: ignore[attr-defined]
-    method.__name__, method.__doc__ = original.__name__, original.__doc__
-    return method
-
-
-class _Step:
-    """A callback, counted for the scope of the context it runs in. What the loop says of it in the log is
-    said of the program's own."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Any) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        try:
-            return _core.run_step(self._function, *args)
-        except BaseException as error:
-            hide_frames(error)
-            raise
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._function, name)
-
-    def __repr__(self) -> str:
-        return repr(self._function)
 
 
 def _watch_executors(thread: Any) -> None:
@@ -176,18 +142,10 @@ def _watch_anyio(to_thread: Any) -> None:
 
     @functools.wraps(original)
     def run_sync(func: Any, *args: Any, **options: Any) -> Any:
-        return original(functools.partial(_in_its_scope, func), *args, **options)
+        return original(_core.step(func), *args, **options)
 
     run_sync.fastalloc_wrapped = True  # type: ignore[attr-defined]
     to_thread.run_sync = run_sync
-
-
-def _in_its_scope(function: Any, *args: Any) -> Any:
-    try:
-        return _core.run_step(function, *args)
-    except BaseException as error:
-        hide_frames(error)
-        raise
 
 
 def _watch_asgiref(sync: Any) -> bool:
@@ -208,7 +166,7 @@ def _watch_asgiref(sync: Any) -> bool:
             if len(args) > 4 and callable(
                 args[-1]
             ):  # loop, exc_info, task_context, func, the function
-                args = (*args[:-1], functools.partial(_following, args[-1]))
+                args = (*args[:-1], _core.following(args[-1]))
             return handler(self, *args, **kwargs)
         except BaseException as error:
             hide_frames(error)
@@ -222,14 +180,6 @@ def _watch_asgiref(sync: Any) -> bool:
     thread_handler.fastalloc_wrapped = True  # type: ignore[attr-defined]
     to_async.thread_handler, sync._restore_context = thread_handler, restore_and_follow
     return True
-
-
-def _following(function: Any) -> Any:
-    try:
-        return _core.run_following(function)
-    except BaseException as error:
-        hide_frames(error)
-        raise
 
 
 def _trace_greenlets(greenlet: Any) -> None:

@@ -334,3 +334,153 @@ def test_uvloop_is_followed_as_well(programs: Programs) -> None:
         f"request {n}": [5 * n] for n in range(1, 9)
     }
     assert phases(snapshot)["outer", "outer"] == 100
+
+
+# Samples are too far apart to help: what is counted is what the switches tell.
+UNDER_UVLOOP = """
+import contextvars, functools, inspect, uvloop
+fastalloc.stop()
+fastalloc.start(interval_bytes=1 << 40)
+"""
+only_on_3_11 = pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="what uvloop is asked to call is wrapped on 3.11 only"
+)
+
+
+def run_under_uvloop(programs: Programs, body: str):
+    pytest.importorskip("uvloop")
+    return run(programs, UNDER_UVLOOP + body, runner="uvloop.run(main())")
+
+
+@only_on_3_11
+def test_callbacks_under_uvloop_count_for_the_span_they_were_asked_for_in(
+    programs: Programs,
+) -> None:
+    snapshot = run_under_uvloop(
+        programs,
+        """
+def many(*sizes): blocks(sum(sizes))
+async def main():
+    loop = asyncio.get_running_loop()
+    with span("asking"):
+        loop.call_soon(blocks, 1)
+        loop.call_soon_threadsafe(functools.partial(blocks, 2))
+        loop.call_later(0.01, blocks, 4)
+        loop.call_at(loop.time() + 0.01, blocks, 8)
+        loop.call_soon(many, *[1] * 16)
+        loop.call_soon(many, *[1] * 32, context=contextvars.copy_context())
+        with span("other"): context = contextvars.copy_context()
+        loop.call_soon(many, 64, context=context)
+    with span("waiting"):
+        await asyncio.sleep(0.05)
+        blocks(128)
+""",
+    )
+    assert records(snapshot)["waiting"] == [128]
+    got = phases(snapshot)
+    assert got["asking", "asking"] == 63
+    assert got["other", "other"] == 64
+    assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
+
+
+@only_on_3_11
+def test_uvloop_calls_as_it_would_without_us(programs: Programs) -> None:
+    snapshot = run_under_uvloop(
+        programs,
+        """
+called = []
+class Loop(uvloop.Loop):
+    def call_soon(self, callback, *args, context=None):
+        return super().call_soon(callback, *args, context=context)
+def refused(call, *args, **kwargs):
+    try: call(*args, **kwargs)
+    except TypeError as error: return str(error)
+names = ("call_soon", "call_soon_threadsafe", "call_later", "call_at")
+mistakes = lambda loop: [
+    refused(loop.call_soon), refused(loop.call_later, 1), refused(loop.call_later, "soon", print),
+    refused(loop.call_soon, print, wrong=1), refused(uvloop.Loop.call_soon),
+]
+async def main():
+    loop = asyncio.get_running_loop()
+    before = mistakes(loop), [str(inspect.signature(getattr(loop, name))) for name in names]
+    with span("request"):
+        assert before == (mistakes(loop), [str(inspect.signature(getattr(loop, name))) for name in names])
+        for name in names:
+            method = getattr(uvloop.Loop, name)
+            assert method.__name__ == name and method.__doc__ and inspect.isroutine(getattr(loop, name))
+        loop.call_soon(callback=lambda: called.append("keyword"))
+        handle = loop.call_soon(called.append, "handle")
+        assert "list.append" in repr(handle), handle
+        loop.call_soon(called.append, "cancelled").cancel()
+        call_soon = loop.call_soon
+        call_soon(called.append, "bound")
+        uvloop.Loop.call_soon(loop, called.append, "of the class")
+        await asyncio.sleep(0)
+    assert called == ["keyword", "handle", "bound", "of the class"], called
+async def in_a_loop_of_the_programs():
+    with span("their loop"):
+        asyncio.get_running_loop().call_soon(blocks, 3)
+        await asyncio.sleep(0)
+theirs = Loop()
+theirs.run_until_complete(in_a_loop_of_the_programs())
+theirs.close()
+""",
+    )
+    assert records(snapshot)["their loop"] == [3]
+
+
+@only_on_3_11
+def test_a_second_start_counts_once_below_what_another_tool_has_put_around_uvloops_methods(
+    programs: Programs,
+) -> None:
+    snapshot = run_under_uvloop(
+        programs,
+        """
+async def request(n):
+    with span(f"request {n}"):
+        for _ in range(3):
+            await asyncio.sleep(0)
+            blocks(n)
+async def main():
+    await request(1)
+    original = uvloop.Loop.call_soon
+    def traced(self, callback, *args, **kwargs):
+        asked.append(callback)
+        return original(self, callback, *args, **kwargs)
+    asked = []
+    uvloop.Loop.call_soon = traced
+    fastalloc.stop()
+    fastalloc.start(interval_bytes=1 << 40)
+    blocks(10)
+    await asyncio.gather(request(2), request(3))
+    blocks(20)
+    assert asked and uvloop.Loop.call_soon is not original
+""",
+    )
+    assert records(snapshot) == {f"request {n}": [3 * n] for n in (2, 3)}
+    assert phases(snapshot)["", "startup"] == 30
+
+
+def test_a_handle_whose_context_is_no_context_runs_as_it_would_without_us(
+    programs: Programs,
+) -> None:
+    snapshot = run(
+        programs,
+        """
+class Context:
+    def run(self, callback, *args): ran.append("context"); return callback(*args)
+class Handle(asyncio.Handle):
+    def _run(self): del self._context; super()._run()
+ran = []
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, about: ran.append(about["exception"].__class__.__name__))
+    with span("request"):
+        loop.call_soon(ran.append, "callback", context=Context())
+        loop._ready.append(Handle(ran.append, ("never",), loop))
+        await asyncio.sleep(0)
+        blocks(1)
+    assert ran == ["context", "callback", "AttributeError"], ran
+""",
+    )
+    assert records(snapshot) == {"request": [1]}

@@ -101,3 +101,54 @@ def test_uvloop_tells_of_the_programs_own_callbacks(programs: Programs) -> None:
     )
     assert with_it == without
     assert with_it.count("LookupError: theirs") == 4
+
+
+CALLBACKS = """
+import asyncio, sys, traceback
+import fastalloc
+from tests.core.inside import answer
+new_loop = asyncio.new_event_loop
+if LOOP == "uvloop":
+    import uvloop
+    new_loop = uvloop.new_event_loop
+fastalloc.start()
+def bad(): raise LookupError("theirs")
+def worse(*args):
+    try: bad()
+    except LookupError as error: raise ValueError("of theirs") from error
+async def in_thread(): await asyncio.to_thread(bad)
+def files(error):
+    return [(f.name, f.filename) for f in traceback.extract_tb(error.__traceback__)]
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, about: found.append(about["exception"]))
+    with fastalloc.span("request"):
+        loop.call_soon(bad)
+        loop.call_soon(worse, 1, 2)
+        loop.call_later(0.001, bad)
+        await asyncio.sleep(0.05)
+        try: await in_thread()
+        except LookupError as error: found.append(error)
+        found.append(found[1].__cause__)
+found = []
+loop = new_loop()
+loop.run_until_complete(main())
+answer(found=[files(error) for error in found])
+"""
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_callbacks_leave_no_frame_in_a_traceback(programs: Programs, loop: str) -> None:
+    pytest.importorskip(loop)
+    found = programs.run(f"LOOP = {loop!r}\n" + CALLBACKS).answer["found"]
+    assert [[name for name, _ in entries][-1] for entries in found] == [
+        "bad",
+        "worse",
+        *["bad"] * 3,
+    ]
+    ours = [entry for entries in found for entry in entries if _is_ours(entry[1])]
+    assert not ours
+
+
+def _is_ours(file: str) -> bool:
+    return "/fastalloc/" in file or file.endswith((".pxi", "_core.pyx"))

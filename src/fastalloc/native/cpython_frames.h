@@ -246,7 +246,7 @@ static inline int code_line(PyCodeObject *code, int lasti)
     return known;
 }
 
-/* --- the running context ----------------------------------------------------------------
+/* --- contexts ---------------------------------------------------------------------------
  * A context's variables are an immutable tree (HAMT): 5 bits of the key's hash a level. A bitmap
  * node holds pairs (key, value) or (NULL, subtree) for the bits set, an array node 32 subtrees, a
  * collision node pairs of equal hash. Keys are compared by identity, as ContextVar's equality is. */
@@ -271,10 +271,10 @@ static inline int32_t hamt_hash(Py_hash_t hash)
     return folded == -1 ? -2 : folded;
 }
 
-/* Borrowed value of `key`, NULL when the context does not have it. */
-static inline PyObject *context_value(PyThreadState *state, PyObject *key, int32_t hash)
+/* Borrowed value of `key`, NULL when the context (or NULL: there is none) does not have it. */
+static inline PyObject *context_value(const PyObject *of, PyObject *key, int32_t hash)
 {
-    const struct _pycontextobject *context = (const void *)state->context;
+    const struct _pycontextobject *context = (const void *)of;
     if (!context || !context->ctx_vars) return NULL;
     PyObject *node = (PyObject *)context->ctx_vars->h_root;
     for (unsigned shift = 0; node; shift += 5) {

@@ -214,6 +214,7 @@ void fa_forget_types(void); /* those that are left */
 void fa_watch_scopes(void *scope_type, size_t offset, void *context_variable, int64_t hash);
 fa_scope fa_context_scope(void); /* of the running Python context, or FA_SCOPE_UNKNOWN; any thread */
 fa_scope fa_switch_scope(fa_scope scope); /* returns the scope before */
+fa_scope fa_scope_in(const void *context); /* the same of any object; FA_SCOPE_UNKNOWN: it is no Context */
 void fa_follow_context(void); /* to the scope that the running context names */
 /* Stacks end above the frame of code `callee` that code `caller` called; both live on. */
 void fa_end_stacks_at(const void *caller, const void *callee);

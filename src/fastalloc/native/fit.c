@@ -121,7 +121,7 @@ static int variables_fit(PyThreadState *state, PyObject *context, PyObject **var
         if (!token) return -1;
         if (!tree_fits(state, context)) return 0;
         for (int j = 0; j <= i; j++)
-            if (context_value(state, variables[j], hamt_hash(PyObject_Hash(variables[j]))) != values[j]) return 0;
+            if (context_value(context, variables[j], hamt_hash(PyObject_Hash(variables[j]))) != values[j]) return 0;
     }
     return 1;
 }

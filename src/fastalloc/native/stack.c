@@ -151,16 +151,27 @@ const void *fa_context(void)
     return context_of(PyThreadState_Get());
 }
 
-fa_scope fa_context_scope(void)
+static fa_scope scope_in(const PyObject *context)
 {
-    PyThreadState *state = walkable_state();
-    if (!state || !scope_variable) return FA_SCOPE_UNKNOWN;
-    if (context_of(state) == fa_tls.ignored_context) return FA_SCOPE_UNKNOWN;
-    PyObject *value = context_value(state, scope_variable, scope_variable_hash);
+    PyObject *value = context_value(context, scope_variable, scope_variable_hash);
     PyTypeObject *type = value ? Py_TYPE(value) : NULL;
     while (type && type != scope_type) type = type->tp_base;
     if (!type) return 0;
     fa_scope scope;
     memcpy(&scope, (const char *)value + scope_offset, sizeof scope);
     return scope;
+}
+
+fa_scope fa_context_scope(void)
+{
+    PyThreadState *state = walkable_state();
+    if (!state || !scope_variable) return FA_SCOPE_UNKNOWN;
+    if (context_of(state) == fa_tls.ignored_context) return FA_SCOPE_UNKNOWN;
+    return scope_in(state->context);
+}
+
+fa_scope fa_scope_in(const void *context)
+{
+    if (!scope_variable || !PyContext_CheckExact((PyObject *)context)) return FA_SCOPE_UNKNOWN;
+    return scope_in(context);
 }
