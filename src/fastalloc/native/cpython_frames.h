@@ -271,6 +271,12 @@ static inline int32_t hamt_hash(Py_hash_t hash)
     return folded == -1 ? -2 : folded;
 }
 
+/* Is it the name of a node's type? Inline: asked at each level, at each switch of contexts. */
+static inline int is_hamt(const char *name)
+{
+    return name[0] == 'h' && name[1] == 'a' && name[2] == 'm' && name[3] == 't' && name[4] == '_';
+}
+
 /* Borrowed value of `key`, NULL when the context (or NULL: there is none) does not have it. */
 static inline PyObject *context_value(const PyObject *of, PyObject *key, int32_t hash)
 {
@@ -280,7 +286,7 @@ static inline PyObject *context_value(const PyObject *of, PyObject *key, int32_t
     for (unsigned shift = 0; node; shift += 5) {
         const char *kind = Py_TYPE(node)->tp_name; /* hamt_bitmap_node, hamt_array_node, hamt_collision_node */
         unsigned bit = ((uint32_t)hash >> (shift < 32 ? shift : 0)) & 31u;
-        if (strncmp(kind, "hamt_", 5) != 0) return NULL;
+        if (!is_hamt(kind)) return NULL;
         if (kind[5] == 'b') {
             const struct hamt_bitmap *bitmap = (const void *)node;
             if (!(bitmap->bits & (1u << bit))) return NULL;

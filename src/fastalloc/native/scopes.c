@@ -254,11 +254,16 @@ fa_scope fa_switch_scope(fa_scope to)
     return was;
 }
 
+static void follow_context(struct fa_thread *slot)
+{
+    fa_scope to = fa_context_scope();
+    if (to != FA_SCOPE_UNKNOWN) switch_slot(slot, to);
+}
+
 void fa_follow_context(void)
 {
     struct fa_thread *slot = active_slot();
-    fa_scope to = slot ? fa_context_scope() : FA_SCOPE_UNKNOWN;
-    if (to != FA_SCOPE_UNKNOWN) switch_slot(slot, to);
+    if (slot) follow_context(slot);
 }
 
 void fa_task_enter(void)
@@ -267,7 +272,7 @@ void fa_task_enter(void)
     if (!slot) return;
     slot->outer_scope = watched_scope(slot);
     fa_tls.ignored_context = NULL;
-    fa_follow_context();
+    follow_context(slot);
 }
 
 void fa_task_leave(void)
