@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.core.programs import Programs
@@ -58,3 +60,32 @@ fastalloc.stop()
         assert got[name, name] == 128 * times
     assert records(snapshot) == {"a": [255], "b": [255, 255]}
     assert sum(int(p["bytes"]) for p in snapshot.phases) == snapshot.total_bytes
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="there every switch of contexts is followed"
+)
+def test_what_follows_the_context_it_is_called_in_leaves_the_thread_where_it_was(
+    programs: Programs,
+) -> None:
+    snapshot = programs.run(
+        PRELUDE.replace("fastalloc.start()", "fastalloc.start(interval_bytes=1 << 40)")
+        + """
+import contextvars
+def inside():
+    blocks(1)
+    core.following(blocks)(4)
+    blocks(2)
+    core.following(core.following(blocks))(8)
+    try: core.following(broken)(kind=ValueError)
+    except ValueError: blocks(16)
+def broken(kind):
+    blocks(32)
+    raise kind
+with span("a"): context = contextvars.copy_context()
+context.run(inside)
+fastalloc.stop()
+"""
+    ).snapshot()
+    got = phases(snapshot, of=lambda size: size // BLOCK)
+    assert (got["a", "a"], got["", "startup"]) == (4 + 8 + 32, 1 + 2 + 16)

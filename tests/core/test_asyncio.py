@@ -338,7 +338,7 @@ def test_uvloop_is_followed_as_well(programs: Programs) -> None:
 
 # Samples are too far apart to help: what is counted is what the switches tell.
 UNDER_UVLOOP = """
-import contextvars, functools, inspect, uvloop
+import contextvars, functools, inspect, os, uvloop
 fastalloc.stop()
 fastalloc.start(interval_bytes=1 << 40)
 """
@@ -362,6 +362,9 @@ def test_callbacks_under_uvloop_count_for_the_span_they_were_asked_for_in(
 def many(*sizes): blocks(sum(sizes))
 async def main():
     loop = asyncio.get_running_loop()
+    with span("first"): pass  # from here on uvloop is followed: this step is not a whole one
+    await asyncio.sleep(0)
+    loop.add_reader(end, lambda: blocks(256 * len(os.read(end, 1))))  # by no method that is followed
     with span("asking"):
         loop.call_soon(blocks, 1)
         loop.call_soon_threadsafe(functools.partial(blocks, 2))
@@ -373,13 +376,17 @@ async def main():
         loop.call_soon(many, 64, context=context)
     with span("waiting"):
         await asyncio.sleep(0.05)
+        os.write(start, b"1")
+        await asyncio.sleep(0.05)
         blocks(128)
+end, start = os.pipe()
 """,
     )
     assert records(snapshot)["waiting"] == [128]
     got = phases(snapshot)
     assert got["asking", "asking"] == 63
     assert got["other", "other"] == 64
+    assert got["", "startup"] == 256
     assert snapshot.phases["bytes"].sum() == snapshot.total_bytes
 
 
@@ -441,6 +448,7 @@ async def request(n):
         for _ in range(3):
             await asyncio.sleep(0)
             blocks(n)
+            if n == 4: os.write(start, b"1")
 async def main():
     await request(1)
     original = uvloop.Loop.call_soon
@@ -451,13 +459,15 @@ async def main():
     uvloop.Loop.call_soon = traced
     fastalloc.stop()
     fastalloc.start(interval_bytes=1 << 40)
-    blocks(10)
+    asyncio.get_running_loop().add_reader(end, lambda: blocks(10 * len(os.read(end, 1))))
     await asyncio.gather(request(2), request(3))
-    blocks(20)
-    assert asked and uvloop.Loop.call_soon is not original
+    await asyncio.create_task(request(4))
+    await asyncio.sleep(0.01)
+    assert asked
+end, start = os.pipe()
 """,
     )
-    assert records(snapshot) == {f"request {n}": [3 * n] for n in (2, 3)}
+    assert records(snapshot) == {f"request {n}": [3 * n] for n in (2, 3, 4)}
     assert phases(snapshot)["", "startup"] == 30
 
 
@@ -470,7 +480,7 @@ def test_a_handle_whose_context_is_no_context_runs_as_it_would_without_us(
 class Context:
     def run(self, callback, *args): ran.append("context"); return callback(*args)
 class Handle(asyncio.Handle):
-    def _run(self): del self._context; super()._run()
+    def _run(self): self._context = None; super()._run()
 ran = []
 async def main():
     loop = asyncio.get_running_loop()

@@ -125,6 +125,7 @@ async def main():
     with fastalloc.span("request"):
         loop.call_soon(bad)
         loop.call_soon(worse, 1, 2)
+        await asyncio.sleep(0.01)
         loop.call_later(0.001, bad)
         await asyncio.sleep(0.05)
         try: await in_thread()
