@@ -179,7 +179,6 @@ cdef extern from "fastalloc.h":
                           const char *attributes, size_t attributes_bytes)
     fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes, int quiet)
     void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes)
-    void fa_scope_close(fa_scope scope)
     void fa_scope_release(fa_scope scope)
     uint64_t fa_scope_span_id(fa_scope scope)
     ctypedef struct fa_totals "struct fa_scope_totals":
@@ -190,6 +189,7 @@ cdef extern from "fastalloc.h":
         uint64_t held_bytes
         uint64_t peak_bytes
     void fa_scope_record_closely(fa_scope scope, uint32_t interval_bytes)
+    void fa_scope_close(fa_scope scope, fa_scope next, fa_totals *totals)
     int fa_scope_totals(fa_scope scope, fa_totals *totals)
     void fa_checkpoint(const char *name, size_t name_bytes)
     void fa_set_process_phase(const char *name, size_t name_bytes)

@@ -210,6 +210,7 @@ include "_switches.pxi"  # what switches between them
 include "_meter.pxi"  # what a stretch of code allocates
 include "_requests.pxi"  # what is done in every request
 include "_detours.pxi"  # what trackers put around functions
+include "_messages.pxi"  # what an ASGI request passes
 include "_dumps.pxi"  # what dumps are made of, and their writing
 include "_guard.pxi"  # the guard
 include "_watcher.pxi"  # the watcher's thread

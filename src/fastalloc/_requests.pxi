@@ -71,7 +71,7 @@ cdef class RequestSpan(Span):
     cdef public object work  # what trackers keep of it, while they look at it
     cdef public str _forced_route
     cdef public bint _named, _recorded
-    cdef public object _route_of
+    cdef public object _route_of  # a callable that tells its route, or a Sending
     cdef Phase _phase
     cdef uint32_t _asked  # how often a tracker has wanted to know whether to look at it
 
@@ -83,19 +83,23 @@ cdef class RequestSpan(Span):
 
     def open(self, str kind, bint named, route_of, token):
         """Begin, and choose whether to look at it closely."""
+        self._start(kind, named, route_of, token)
+
+    cdef int _start(self, str kind, bint named, route_of, token) except -1:
         self.kind = kind
         self._named = named
         self._route_of = route_of
         self._recorded = fa_is_active()
         if not self._recorded:
             self.phases = {}
-            return
+            return 0
         self.phases = self.parts = {}
         self._enter()
         cdef uint32_t mode = fa_get_header().mode
         cdef bint drawn = mode == FA_MODE_LIGHT and self._is_drawn()
         if token or drawn or mode > FA_MODE_LIGHT or (named and _a_look_is_due(self.name)):
             self._begin(token, drawn)
+        return 0
 
     cdef bint _is_drawn(self) except -1:
         """Whether it is the one that is chosen by lot."""
@@ -108,15 +112,25 @@ cdef class RequestSpan(Span):
     def rename(self, name):
         """Give the request its final name, the route being known now. Whether to look at one of this
         route is decided here, for each name once."""
+        self._rename(name)
+
+    cdef int _rename(self, name) except -1:
         cdef bint known = self._named
         self._route_of = None
         self._named = True
         if name != self.name:
-            Span.rename(self, name)
+            self._name(name)
         elif known:
-            return
+            return 0
         if self._recorded and not self.chosen and (self._forced_route or _a_look_is_due(self.name)):
             self._choose_for_route()
+        return 0
+
+    def _route(self):
+        """Its name by the route that it has taken; None while that is not known."""
+        if isinstance(self._route_of, Sending):
+            return (<Sending>self._route_of).route()
+        return self._route_of() if self._route_of is not None else None
 
     @property
     def phase(self):
@@ -135,7 +149,7 @@ cdef class RequestSpan(Span):
             return True
         if not self._recorded:
             return False
-        if self._route_of is None:
+        if self._route_of is None or isinstance(self._route_of, Sending) and (<Sending>self._route_of).route() is None:
             fa_scope_totals(self.scope, &totals)
             if totals.held_bytes < _growing_bytes:
                 return False
@@ -144,12 +158,20 @@ cdef class RequestSpan(Span):
     def enter(self, str name):
         """Go on in the phase `name` of the request; the one before is left. Where it is looked at in
         detail, with a checkpoint."""
+        self._go_on(name)
+
+    cdef int _go_on(self, str name) except -1:
         self._leave()
         if self._recorded and not self.ended:
             if self._is_detailed():
                 self._mark(name)
-            self._phase = Phase.__new__(Phase, name)
-            self._phase._enter()
+            self._enter_phase(name)
+        return 0
+
+    cdef int _enter_phase(self, str name) except -1:
+        self._phase = Phase.__new__(Phase, name)
+        self._phase._enter()
+        return 0
 
     def leave(self):
         """Leave the phase that `enter` entered last."""
@@ -165,9 +187,12 @@ cdef class RequestSpan(Span):
     def end(self, error=None):
         """The work is done, or `error` has ended it: leave phase and span. Does nothing the second
         time."""
+        self._end(error)
+
+    cdef int _end(self, error) except -1:
         cdef RouteTotals totals
         if self.ended:
-            return
+            return 0
         if error is not None:
             self.error = type(error).__name__
         self._leave()
@@ -181,6 +206,7 @@ cdef class RequestSpan(Span):
                 self._finish()
             elif totals.add(self) >= _large_bytes:
                 self._keep()
+        return 0
 
     @property
     def is_error(self):

@@ -3,6 +3,8 @@ from cpython.contextvars cimport PyContextVar_New, PyContextVar_Reset, PyContext
 from cpython.dict cimport PyDict_Size
 from cpython.ref cimport PyObject
 
+cimport cython
+
 
 cdef extern from "Python.h":
     PyObject *PyImport_GetModuleDict()  # borrowed
@@ -26,6 +28,7 @@ def name_of(name):
         return "(name could not be shown)"
 
 
+@cython.freelist(16)
 cdef class Part:
     """What the phases of one name in a request came to, nested ones included. own_bytes: without nested
     ones that have a part of their own."""
@@ -33,6 +36,7 @@ cdef class Part:
     cdef readonly int64_t live_change_bytes
 
 
+@cython.freelist(16)
 cdef class Scope:
     """An open span or phase. Entering and leaving never raise."""
     cdef fa_scope scope  # 0: not open, or nothing is recorded
@@ -94,6 +98,7 @@ cdef class Scope:
 
     cdef int _exit(self) except -1:
         cdef Scope inner
+        cdef fa_totals totals
         self.depth -= 1
         if self.depth > 0 or self.token is None:
             return 0
@@ -112,10 +117,11 @@ cdef class Scope:
         self.token = None
         cdef Scope outer = self.outer
         self.outer = None
-        fa_scope_close(self.scope)
+        inner = <Scope>get_value(_scope_variable)
+        fa_scope_close(self.scope, inner.scope if inner is not None else 0, &totals)
         if self.request is not None:
             if not (self.quiet or self.apart):
-                self._add_to_request(outer)
+                self._add_to_request(outer, &totals)
             self.request = None
         return 0
 
@@ -129,15 +135,13 @@ cdef class Scope:
             scope = scope.outer
         return None
 
-    cdef int _add_to_request(self, Scope outer) except -1:
-        cdef fa_totals totals
+    cdef int _add_to_request(self, Scope outer, const fa_totals *totals) except -1:
         cdef dict parts = self.request.parts
         cdef Part part = <Part>parts.get(self.name)
-        fa_scope_totals(self.scope, &totals)
         if part is None:
             if len(parts) >= 64:
                 return 0
-            part = parts[self.name] = Part()
+            part = parts[self.name] = Part.__new__(Part)
         part.entered += 1
         part.duration_ns += totals.duration_ns
         part.count += totals.count
@@ -222,14 +226,18 @@ cdef class Span(Scope):
     def rename(self, name):
         """Give the span its final name (a route known only later). What it has counted so far, and its
         phases, goes along; records of phases that have ended keep the name. Costs about 1 us."""
+        self._name(name)
+
+    cdef int _name(self, name) except -1:
         cdef Py_ssize_t size = 0
         cdef const char *text
         self.name = name_of(name)
         try:
             text = PyUnicode_AsUTF8AndSize(self.name, &size)
         except UnicodeEncodeError:
-            return
+            return 0
         fa_scope_rename(self.scope, text, size)
+        return 0
 
     cdef fa_scope _open(self, fa_scope parent, const char *name, Py_ssize_t size):
         cdef bytes text

@@ -97,6 +97,19 @@ class RequestSpan(Span):
         self.error = type(error).__name__ if error is not None else self.error
 
 
+class Opener:
+    """Of requests that are not recorded."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def know(self, known: dict[Any, Any], routes: list[Any]) -> None:
+        """Nothing will be named."""
+
+    def begin(self, scope: object, send: object) -> None:
+        """None: it is not recorded."""
+
+
 class RouteTotals:
     """Sums nothing."""
 

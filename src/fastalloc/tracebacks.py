@@ -18,7 +18,14 @@ _OURS = tuple(
     f"{_PACKAGE}/{name}"
     for name in ("integrations/", "requests/", "trackers/", "breaker.py", "spans.py", "switches.py")
 )
-_CORE = ("_core.pyx", "_detours.pxi", "_requests.pxi", "_scopes.pxi", "_switches.pxi")
+_CORE = (
+    "_core.pyx",
+    "_detours.pxi",
+    "_messages.pxi",
+    "_requests.pxi",
+    "_scopes.pxi",
+    "_switches.pxi",
+)
 
 
 def hide_frames(error: BaseException) -> None:

@@ -16,6 +16,11 @@ import pytest
 from fastalloc.integrations.asgi import ASGIMiddleware
 
 
+@pytest.fixture
+def scopes(recorded):
+    return recorded
+
+
 def http(path: str = "/", **more) -> dict:
     return {"type": "http", "method": "GET", "path": path, "root_path": "", **more}
 

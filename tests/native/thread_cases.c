@@ -36,6 +36,7 @@ static void *work(void *argument)
     uintptr_t me = (uintptr_t)argument, base = (me + 1) << 32;
     uint64_t random = me + 1;
     int functions[5], lines[5];
+    struct fa_scope_totals totals;
     for (int k = 0; k < 400; k++) {
         for (int i = 0; i < 5; i++) functions[i] = (int)(test_random(&random) % 50), lines[i] = functions[i];
         fake_stack(1 + (int)(test_random(&random) % 5), functions, lines);
@@ -50,11 +51,11 @@ static void *work(void *argument)
         fa_switch_scope(phase);
         for (uintptr_t i = 0; i < 50; i++) test_free((void *)(base + 16 * i));
         for (uintptr_t i = 0; i < 50; i++) test_allocate((void *)(base + 16 * i), 10);
-        fa_scope_close(phase);
+        fa_scope_close(phase, span, &totals);
         fake_scope(span);
         if (k % 50 == 0) fa_checkpoint("here", 4);
         for (uintptr_t i = 0; i < 50; i++) test_free((void *)(base + 16 * i));
-        fa_scope_close(span);
+        fa_scope_close(span, 0, &totals);
         fake_scope(0);
         fa_scope_release(phase);
         fa_scope_release(span);

@@ -13,6 +13,8 @@ _METHODS = frozenset(
     ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "WEBSOCKET"]
 )
 
+UNNAMED = {method: f"{method} {NO_ROUTE}" for method in _METHODS}
+
 
 def method_name(method: str) -> str:
     """The method in capitals; one that HTTP does not know is "(other)"."""

@@ -63,19 +63,18 @@ class RouteTable:
 
 
 class KnownNames:
-    """The names of the last requests, by what they depend on: most requests are for few paths. To be used
-    while `routes`, the application's own list, is of the length that it had then: `routes_count`."""
+    """The names of the last requests, by what they depend on: most requests are for few paths. They hold while
+    there are as many routes as there were when the last was added."""
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, str, str, str], str | None] = {}
-        self.routes: list[Any] = []
-        self.routes_count = 0
+        self._routes_count = 0
 
     def add(self, table: RouteTable, key: tuple[str, str, str, str], name: str | None) -> None:
         """Remember a name that the table has just told."""
-        if len(table.routes) != self.routes_count or len(self.names) >= MAX_KNOWN:
+        if len(table.routes) != self._routes_count or len(self.names) >= MAX_KNOWN:
             self.names.clear()
-        self.routes, self.routes_count = table.routes, len(table.routes)
+        self._routes_count = len(table.routes)
         if table.path_tells and sum(map(len, key)) <= MAX_KNOWN_CHARACTERS:
             self.names[key] = name
 

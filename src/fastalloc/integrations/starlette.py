@@ -42,19 +42,15 @@ class Middleware(ASGIMiddleware):
     def _name_ahead(self, scope: Scope) -> str | None:
         if self._name is not None:
             return super()._name_ahead(scope)
-        key = scope["type"], scope.get("method", ""), scope.get("root_path", ""), scope["path"]
-        try:
-            if self._known.routes_count == len(self._known.routes):
-                return self._known.names[key]
-        except KeyError:
-            pass
         try:
             route = self._route_ahead(scope)
         except Exception:  # a name is not worth a request
             return None
         name = self._names.bounded(f"{method_of(scope)} {route}") if route else None
         if self._table is not None:
+            key = scope["type"], scope.get("method", ""), scope.get("root_path", ""), scope["path"]
             self._known.add(self._table, key, name)
+            self._opener.know(self._known.names, self._table.routes)
         return name
 
     def _route_ahead(self, scope: Scope) -> str | None:

@@ -250,7 +250,6 @@ fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes,
 /* Of a span; what it and its phases have counted so far goes along. Cost grows with the most
  * scopes that were ever open at once: 1 us, 0.1 ms for 10,000. */
 void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes);
-void fa_scope_close(fa_scope scope);
 void fa_scope_release(fa_scope scope);
 uint64_t fa_scope_span_id(fa_scope scope);
 /* Samples in this scope, and in all that is opened inside it from here on, so many bytes apart; in
@@ -267,6 +266,8 @@ struct fa_scope_totals {
     uint64_t peak_bytes;       /* spans: the most that they ever held at once */
 };
 int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals);
+/* `next`: the scope that the thread goes on in. Gives the totals as well. */
+void fa_scope_close(fa_scope scope, fa_scope next, struct fa_scope_totals *totals);
 void fa_checkpoint(const char *name, size_t name_bytes); /* 1 to 5 us: reads RSS */
 void fa_set_process_phase(const char *name, size_t name_bytes);
 void fa_set_thread_name(uint32_t tid, const char *name, size_t name_bytes);

@@ -132,12 +132,27 @@ void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes)
     fa_unlock();
 }
 
-void fa_scope_close(fa_scope scope)
+/* The lock is held. */
+static void totals_of(const struct scope *entry, uint64_t now_ns, struct fa_scope_totals *totals)
 {
+    totals->duration_ns = now_ns - entry->start_ns;
+    totals->count = entry->count;
+    totals->bytes = entry->bytes;
+    totals->live_change_bytes = (int64_t)(fa.header->live_bytes - entry->start_live_bytes);
+    if (!entry->is_span) return;
+    const struct fa_span *span = &fa.spans[entry->span];
+    if (span->count > totals->count) totals->count = span->count;
+    if (span->bytes > totals->bytes) totals->bytes = span->bytes;
+    totals->held_bytes = span->held.live_bytes;
+    totals->peak_bytes = span->peak_bytes;
+}
+
+void fa_scope_close(fa_scope scope, fa_scope next, struct fa_scope_totals *totals)
+{
+    memset(totals, 0, sizeof *totals);
     struct fa_thread *slot = scope && fa_is_active() ? thread_slot() : NULL;
     if (!slot) return;
     usage_refresh(fa_now_ns(), USAGE_SCOPE_NS);
-    fa_scope next = fa_context_scope(); /* the context variable is back already */
     fa_lock();
     struct scope *closing = scope_get(scope);
     if (closing && !closing->closed && slot->generation == fa.generation) {
@@ -145,7 +160,7 @@ void fa_scope_close(fa_scope scope)
         for (uint32_t i = 1; i < REGION(FA_THREADS).used; i++) /* what other threads have pending for it */
             if (fa.threads[i].scope == scope && fa.threads[i].start_ns) scope_flush(&fa.threads[i]);
         const struct scope *now = scope_get(slot->scope); /* may have been closed by another thread */
-        if (slot->scope == scope || (now && now->closed)) scope_enter(slot, next == FA_SCOPE_UNKNOWN ? closing->parent : next);
+        if (slot->scope == scope || (now && now->closed)) scope_enter(slot, next);
         fa_tls.caught_up = 0;
         struct fa_span *span = &fa.spans[closing->span];
         struct fa_record record = {
@@ -161,6 +176,7 @@ void fa_scope_close(fa_scope scope)
             .thread_name = slot->name,
             .tid = slot->tid,
         };
+        totals_of(closing, record.time_ns, totals);
         if (closing->is_span) span->end_ns = record.time_ns | 1;
         if (!closing->is_quiet) record_write(&record);
         struct scope *parent = closing->parent ? scope_get(closing->parent) : NULL;
@@ -221,17 +237,7 @@ int fa_scope_totals(fa_scope scope, struct fa_scope_totals *totals)
     const struct scope *entry = scope_get(scope);
     if (entry && slot->generation == fa.generation) {
         if (!entry->closed) scope_flush(slot);
-        totals->duration_ns = fa_now_ns() - entry->start_ns;
-        totals->count = entry->count;
-        totals->bytes = entry->bytes;
-        totals->live_change_bytes = (int64_t)(fa.header->live_bytes - entry->start_live_bytes);
-        if (entry->is_span) {
-            const struct fa_span *span = &fa.spans[entry->span];
-            if (span->count > totals->count) totals->count = span->count;
-            if (span->bytes > totals->bytes) totals->bytes = span->bytes;
-            totals->held_bytes = span->held.live_bytes;
-            totals->peak_bytes = span->peak_bytes;
-        }
+        totals_of(entry, fa_now_ns(), totals);
     }
     fa_unlock();
     return entry != NULL;

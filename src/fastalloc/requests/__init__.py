@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from fastalloc.requests.endings import flush, listen
 from fastalloc.requests.request import (
+    Opener,
     Request,
     active,
     begin,
@@ -31,6 +32,7 @@ from fastalloc.requests.request import (
 from fastalloc.spans import context_number
 
 __all__ = [
+    "Opener",
     "Request",
     "active",
     "begin",

@@ -11,12 +11,12 @@ from fastalloc.requests.choice import GROWING_BYTES, LARGEST_BYTES, Choice
 
 try:
     from fastalloc import _core
-    from fastalloc._core import RequestSpan, takes_tokens
+    from fastalloc._core import Opener, RequestSpan, takes_tokens
     from fastalloc._core import is_active as active
 
     _core.set_sizes(GROWING_BYTES, LARGEST_BYTES)
 except ImportError:
-    from fastalloc.inactive import RequestSpan, active, takes_tokens  # type: ignore[assignment]
+    from fastalloc.inactive import Opener, RequestSpan, active, takes_tokens  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
     from fastalloc._core import Part
 
-__all__ = ["Request", "active", "begin", "choice", "current", "observe", "prepare", "takes_tokens"]
+__all__ = [
+    "Opener",
+    "Request",
+    "active",
+    "begin",
+    "choice",
+    "current",
+    "observe",
+    "prepare",
+    "takes_tokens",
+]
 
 MAX_DIGESTS = 16
 MAX_CHECKPOINTS = 32
@@ -113,10 +123,9 @@ class Request(RequestSpan, spans.span):
         return bool(_choosing.call(self._look_again, default=False))
 
     def _look_again(self) -> bool:
-        if self._route_of is not None:
-            route = self._route_of()
-            if route:
-                self.rename(route)
+        route = self._route()
+        if route:
+            self.rename(route)
         if not self.chosen and choice().for_growing(self.name, self.totals()[4]):
             self._choose("growing")
         return bool(self.chosen)
