@@ -63,7 +63,7 @@ def serving(folder: Path, *command: str, ready: str = "", **environment: str) ->
         "FASTALLOC_MODE": "light",
         "FASTALLOC_DIR": str(recordings),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
         **environment,
     }
     with log.open("wb") as output:

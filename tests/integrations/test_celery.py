@@ -31,7 +31,7 @@ def worked(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     recordings = folder / "recordings"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("FASTALLOC_", "PYTEST_"))}
-    environment = {**kept, "CELERY_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+    environment = {**kept, "CELERY_FOLDER": str(folder), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     recorded = {
         "FASTALLOC_MODE": "light",
         "FASTALLOC_DIR": str(recordings),
