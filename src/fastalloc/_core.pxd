@@ -181,6 +181,7 @@ cdef extern from "fastalloc.h":
     void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes)
     void fa_scope_release(fa_scope scope)
     uint64_t fa_scope_span_id(fa_scope scope)
+    uint64_t fa_scope_held_bytes(fa_scope scope)
     ctypedef struct fa_totals "struct fa_scope_totals":
         uint64_t duration_ns
         uint64_t count

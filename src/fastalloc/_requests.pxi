@@ -144,14 +144,12 @@ cdef class RequestSpan(Span):
         return self._is_detailed()
 
     cdef bint _is_detailed(self) except -1:
-        cdef fa_totals totals
-        if self.chosen:
+        if self.chosen != "":
             return True
         if not self._recorded:
             return False
         if self._route_of is None or isinstance(self._route_of, Sending) and (<Sending>self._route_of).route() is None:
-            fa_scope_totals(self.scope, &totals)
-            if totals.held_bytes < _growing_bytes:
+            if fa_scope_held_bytes(self.scope) < _growing_bytes:
                 return False
         return bool(self._look())
 

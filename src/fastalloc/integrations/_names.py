@@ -24,11 +24,26 @@ def method_name(method: str) -> str:
     return method if method in _METHODS else "(other)"
 
 
+def unnamed(method: str) -> str:
+    """What a request is called whose route is not known, or not yet."""
+    return UNNAMED.get(method) or f"{method_name(method)} {NO_ROUTE}"
+
+
 class Names:
     """Gives out names, `MAX_NAMES` different ones at most."""
 
     def __init__(self) -> None:
         self._given: set[str] = set()
+        self._ready: dict[tuple[str, str], str] = {}  # by method and route: what was given for them
+
+    def of(self, method: str, route: str) -> str:
+        """ "METHOD route", bounded likewise."""
+        name = self._ready.get((method, route))
+        if name is None:
+            name = self.bounded(f"{method_name(method)} {route}")
+            if name == f"{method} {route}":  # so there are as many at most as names are given
+                self._ready[method, route] = name
+        return name
 
     def bounded(self, name: str) -> str:
         """The name itself, or "METHOD (other)" once too many have been given."""

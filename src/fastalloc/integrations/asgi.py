@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from fastalloc import profiler, requests
 from fastalloc.tracebacks import hide_frames
 
-from ._names import NO_ROUTE, UNNAMED, Names, method_name
+from ._names import UNNAMED, Names, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -101,13 +101,13 @@ class ASGIMiddleware:
             route = self._route_taken(scope, path, root)
         except Exception:  # whatever is in there, it is not worth a request
             return None
-        return self._names.bounded(f"{method_of(scope)} {route}") if route else None
+        return self._names.of(method_of(scope), route) if route else None
 
     def _route_taken(self, scope: Scope, path: str, root: str) -> str | None:
         return route_left_behind(scope, root)
 
     def _unnamed(self, scope: Scope) -> str:
-        return f"{method_of(scope)} {NO_ROUTE}"
+        return unnamed(method_of(scope))
 
     def _token(self, scope: Scope) -> str | None:
         for name, value in scope.get("headers", ()):
@@ -117,8 +117,8 @@ class ASGIMiddleware:
 
 
 def method_of(scope: Scope) -> str:
-    """The method of an HTTP request; "WEBSOCKET" of a connection."""
-    return method_name(str(scope.get("method", "WEBSOCKET")))
+    """The method of an HTTP request, as it came; "WEBSOCKET" of a connection."""
+    return str(scope.get("method", "WEBSOCKET"))
 
 
 def _unrecorded(scope: Scope, send: Send) -> Send:

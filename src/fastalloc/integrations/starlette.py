@@ -46,7 +46,7 @@ class Middleware(ASGIMiddleware):
             route = self._route_ahead(scope)
         except Exception:  # a name is not worth a request
             return None
-        name = self._names.bounded(f"{method_of(scope)} {route}") if route else None
+        name = self._names.of(method_of(scope), route) if route else None
         if self._table is not None:
             key = scope["type"], scope.get("method", ""), scope.get("root_path", ""), scope["path"]
             self._known.add(self._table, key, name)

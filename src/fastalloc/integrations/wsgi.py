@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fastalloc import profiler, requests
 from fastalloc.tracebacks import hide_frames
 
-from ._names import NO_ROUTE, Names, method_name
+from ._names import NO_ROUTE, Names, unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -54,7 +54,7 @@ class WSGIMiddleware:
             profiler.serving()
         named = self._given_name(environ)
         request = requests.begin(
-            named or f"{_method(environ)} {NO_ROUTE}",
+            named or unnamed(_method(environ)),
             named=named is not None,
             token=environ.get("HTTP_X_FORCE_MEMORY_PROFILE"),
         )
@@ -85,7 +85,7 @@ class WSGIMiddleware:
             request.status = _status(arguments, keywords)
             if named is None:
                 route = _route_left_behind(environ) or NO_ROUTE
-                request.rename(self._names.bounded(f"{_method(environ)} {route}"))
+                request.rename(self._names.of(_method(environ), route))
             try:
                 return start_response(*arguments, **keywords)
             except BaseException as error:
@@ -96,7 +96,7 @@ class WSGIMiddleware:
 
 
 def _method(environ: Environ) -> str:
-    return method_name(str(environ.get("REQUEST_METHOD", "")))
+    return str(environ.get("REQUEST_METHOD", ""))
 
 
 def _status(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> int:

@@ -211,6 +211,12 @@ uint64_t fa_scope_span_id(fa_scope scope)
     return entry ? entry->span_id : 0;
 }
 
+uint64_t fa_scope_held_bytes(fa_scope scope)
+{
+    const struct scope *entry = scope && fa_is_active() ? scope_get(scope) : NULL;
+    return entry && entry->is_span ? __atomic_load_n(&fa.spans[entry->span].held.live_bytes, __ATOMIC_RELAXED) : 0;
+}
+
 void fa_scope_record_closely(fa_scope scope, uint32_t interval_bytes)
 {
     struct fa_thread *slot = scope && fa_is_active() ? thread_slot() : NULL;
