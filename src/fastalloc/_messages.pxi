@@ -287,6 +287,9 @@ cdef class LastMessage:
     def __await__(self):
         return self
 
+    def __getattr__(self, name):
+        return getattr(self.sent, name)  # its name, its frame: what tasks and debuggers show
+
     def __next__(self):  # never: this slot, am_send and the methods of a coroutine are set below
         raise NotImplementedError
 

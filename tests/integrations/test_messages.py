@@ -222,7 +222,10 @@ def test_the_last_message_is_sent_by_a_coroutine(recorded) -> None:
         last = send(BODY)
         assert asyncio.iscoroutine(last)
         assert isinstance(last, Coroutine)
-        await asyncio.create_task(last)
+        task = asyncio.create_task(last)
+        assert "coro=<nothing()" in repr(task)
+        assert [frame.f_code.co_name for frame in task.get_stack()] == ["nothing"]
+        await task
         with pytest.raises(RuntimeError, match="already awaited"):
             await last
 
