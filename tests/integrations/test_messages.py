@@ -388,6 +388,11 @@ def test_there_is_an_end_of_names(recorded) -> None:
         for _ in range(2):
             for number in range(MAX_NAMES + 20):
                 await middleware(http(path=f"/{number}"), receive, nothing)
+        kept = [found for found in gc.get_referents(middleware._opener) if isinstance(found, dict)]
+        ready = [
+            by_route for found in kept for by_route in found.values() if isinstance(by_route, dict)
+        ]
+        assert [len(by_route) for by_route in ready] == [MAX_NAMES]
 
     asyncio.run(main())
     names = {request.name for request in recorded.ended}
