@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
@@ -165,10 +165,11 @@ class ViewMiddleware:
 class _Answering:
     """A request that is being answered: its span, and whether that is ours to end."""
 
-    __slots__ = ("_is_closed", "_is_ours", "_is_wsgi", "_method", "span")
+    __slots__ = ("_is_closed", "_is_ours", "_is_wsgi", "_method", "_route", "span")
 
     def __init__(self, request: Any) -> None:
-        self._method = method_name(str(request.method))
+        self._method = str(request.method)
+        self._route: str | None = None  # which its name tells
         self._is_closed = False
         self._is_wsgi = isinstance(request, WSGIRequest)
         left = _answered.get()
@@ -178,9 +179,9 @@ class _Answering:
         self._is_ours = outer is None or outer.kind not in ("http", "websocket")
         if self._is_ours or outer is None:
             profiler.serving()
-            route = route_ahead(request) if requests.active() else None
+            route = self._route = route_ahead(request) if requests.active() else None
             self.span = requests.begin(
-                f"{self._method} {route or NO_ROUTE}",
+                _name(self._method, route),
                 token=request.META.get(_HEADER),
                 named=route is not None,
             )
@@ -196,7 +197,9 @@ class _Answering:
                 route = readable(match.route)
             except Exception:  # of a resolver of the program's own
                 return
-            self.span.rename(f"{self._method} {route}")
+            if route != self._route:
+                self._route = route
+                self.span.rename(_name(self._method, route))
 
     @contextmanager
     def beside(self) -> Iterator[None]:
@@ -263,6 +266,11 @@ class _Answering:
         if _answered.get() is self:
             _answered.set(None)
         self.span.end()
+
+
+@lru_cache(2000)
+def _name(method: str, route: str | None) -> str:
+    return f"{method_name(method)} {route or NO_ROUTE}"
 
 
 _answered: ContextVar[_Answering | None] = ContextVar("fastalloc_answered", default=None)
