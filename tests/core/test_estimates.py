@@ -41,14 +41,13 @@ answer(results=results)
 BLOCKS = {73: 20_000, 513: 4_000, 9_033: 500, 2_000_033: 3}
 
 
-def chance(size: int, interval: int) -> float:
-    """That a block is sampled: see native/sampler.h."""
-    if size >= 2 * interval - 1:
-        return 1.0
-    if size >= interval:
-        short = 2 * interval - size
-        return 1 - short * (short * short - 1) / (6 * interval**3)
-    return size / interval - size * (size * size - 1) / (6 * interval**3)
+def chances(size: int, interval: int) -> np.ndarray:
+    """That a block is sampled, for each place where it may lie in its stratum: see native/sampler.h."""
+    at = np.arange(interval)
+    first = np.minimum(size, interval - at)
+    last = size - first
+    none = (1 - first / interval) * (1 - np.minimum(last / interval, 1))
+    return 1 - none
 
 
 def check(programs: Programs, interval: int, runs: int) -> None:
@@ -59,8 +58,9 @@ def check(programs: Programs, interval: int, runs: int) -> None:
     assert len(results) == runs
     for size, count in BLOCKS.items():
         truth = size * count
-        p = chance(size, interval)
-        error = math.sqrt(count * size * size * (1 - p) / p)
+        by_place = chances(size, interval)
+        p = float(by_place.mean())
+        error = math.sqrt(count * size * size * float(((1 - by_place) / by_place).mean()))
         estimates = np.array([run.get(str(size), (0, 0, 0))[0] for run in results], float)
         if error == 0 or count * (1 - p) < 1e-3:
             assert (np.abs(estimates - truth) <= count).all()

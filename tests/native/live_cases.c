@@ -30,9 +30,10 @@ static void a_full_table_is_thinned_without_bias(void)
             int kind = (int)(test_random(&random) % 4);
             truth[kind] += (double)sizes[kind];
             if ((thread.left -= (int64_t)sizes[kind]) >= 0) continue;
-            uint64_t under = sampler_refill(&thread, fa.interval);
-            if (!under) continue;
-            struct fa_live sample = sample_of(sizes[kind], sampler_weight(sizes[kind], under));
+            uint64_t weight = sampler_due(&thread, sizes[kind]);
+            sampler_refill(&thread, fa.interval);
+            if (!weight) continue;
+            struct fa_live sample = sample_of(sizes[kind], weight);
             lock_begin();
             live_add(k * 16, &sample);
             lock_end();

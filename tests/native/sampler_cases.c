@@ -5,11 +5,14 @@
 
 #define MEBI ((uint64_t)1 << 20)
 
-/* One allocation, as a hook counts it: the interval under which it was sampled, or 0. */
+/* One allocation, as a hook counts it: what it stands for, 0 if it is no sample. */
 static uint64_t allocate(struct fa_thread *thread, uint64_t size, uint64_t interval)
 {
     thread->count++;
-    return (thread->left -= (int64_t)size) < 0 ? sampler_refill(thread, interval) : 0;
+    if ((thread->left -= (int64_t)size) >= 0) return 0;
+    uint64_t weight = sampler_due(thread, size);
+    sampler_refill(thread, interval);
+    return weight;
 }
 
 static struct fa_thread begin(uint64_t interval, uint64_t seed)
@@ -19,17 +22,21 @@ static struct fa_thread begin(uint64_t interval, uint64_t seed)
     return thread;
 }
 
-/* How likely an allocation of `size` is to be sampled, wherever it lies: place by place, as sampler.h draws it. */
-static double chance(uint64_t size, uint64_t interval)
+/* How likely an allocation of `size` is to be sampled, on average over the places where it may lie in a stratum, and
+ * the variance of its estimate likewise. Place by place, as sampler.h has it. */
+static double chance(uint64_t size, uint64_t interval, double *variance)
 {
-    double none = 0, t = (double)interval;
-    uint64_t step = interval > 4096 ? interval / 4096 : 1, places = 0; /* else too slow: the sum is close enough */
+    double sum = 0, t = (double)interval, s = (double)size;
+    uint64_t step = interval > 4096 ? interval / 4096 : 1, places = 0; /* else too slow: close enough */
+    *variance = 0;
     for (uint64_t at = 0; at < interval; at += step, places++) {
-        uint64_t end = at + size;
-        if (end <= interval) none += 1 - (double)size / t;
-        else if (end < 2 * interval) none += (1 - (double)(interval - at) / t) * (1 - (double)(end - interval) / t) * (at > 0);
+        uint64_t end = at + size, first = end < interval ? size : interval - at, last = end < interval ? 0 : end - interval;
+        double none = first >= interval || last >= interval ? 0 : (1 - (double)first / t) * (1 - (double)last / t);
+        sum += 1 - none;
+        *variance += s * s * none / (1 - none);
     }
-    return 1 - none / (double)places;
+    *variance /= (double)places;
+    return sum / (double)places;
 }
 
 static void is_sampled_with_the_probability_of_its_size(void)
@@ -39,7 +46,7 @@ static void is_sampled_with_the_probability_of_its_size(void)
     for (int i = 0; i < 7; i++)
         for (int j = 0; j < 6; j++) {
             struct fa_thread thread = begin(intervals[j], 1000u * (unsigned)i + (unsigned)j);
-            double p = chance(sizes[i], intervals[j]);
+            double variance, p = chance(sizes[i], intervals[j], &variance);
             uint64_t n = 2000000, taken = 0;
             for (uint64_t k = 0; k < n; k++) taken += allocate(&thread, sizes[i], intervals[j]) != 0;
             double error = sqrt((double)n * p * (1 - p)) + 1e-9;
@@ -56,18 +63,21 @@ static void estimate_stream(const uint64_t *intervals, int interval_count, int c
     static const uint64_t sizes[] = {16, 56, 500, 513, 5000, 65536, 700000, 5000000};
     struct fa_thread thread = begin(intervals[0], seed);
     double truth[8] = {0}, sum[8] = {0}, variance[8] = {0}, expected[8] = {0};
+    double p[8][3], one[8][3];
+    for (int kind = 0; kind < 8; kind++)
+        for (int i = 0; i < interval_count; i++) p[kind][i] = chance(sizes[kind], intervals[i], &one[kind][i]);
     uint64_t random = seed + 7, total = 0, interval = intervals[0];
     for (int k = 0; k < 4000000; k++) {
         if (change_every && k % change_every == 0) interval = intervals[k / change_every % interval_count];
         uint64_t r = test_random(&random);
         int kind = (int)(r % 1000 ? (r >> 10) % 5 : 5 + (r >> 10) % 3); /* large ones are rare */
-        double size = (double)sizes[kind], p = size / (double)sampler_weight(sizes[kind], thread.interval);
-        uint64_t under = allocate(&thread, sizes[kind], interval);
-        truth[kind] += size;
+        int in_force = 0;
+        while (intervals[in_force] != thread.interval) in_force++;
+        sum[kind] += (double)allocate(&thread, sizes[kind], interval);
+        truth[kind] += (double)sizes[kind];
         total += sizes[kind];
-        expected[kind] += p;
-        variance[kind] += size * size * (1 - p) / p;
-        if (under) sum[kind] += (double)sampler_weight(sizes[kind], under);
+        expected[kind] += p[kind][in_force];
+        variance[kind] += one[kind][in_force];
     }
     for (int kind = 0; kind < 8; kind++) /* a handful of samples is not normally distributed yet */
         if (expected[kind] > 50) CHECK_NEAR(sum[kind], truth[kind], sqrt(variance[kind]) + 1);
@@ -114,10 +124,9 @@ static void a_redraw_at_any_point_leaves_estimates_unbiased(void)
         for (int k = 0; k < 3000000; k++) {
             uint64_t size = 16 + test_random(&random) % 1000;
             if (k % 37 == 0) sampler_redraw(&thread, k % 2 ? 100000 : 3000000);
-            uint64_t under = allocate(&thread, size, thread.interval);
+            double weight = (double)allocate(&thread, size, thread.interval);
             truth += (double)size;
-            if (!under) continue;
-            double weight = (double)sampler_weight(size, under);
+            if (weight == 0) continue;
             sum += weight;
             variance += weight * (weight - (double)size);
         }
@@ -132,9 +141,7 @@ static void interval_1_takes_every_allocation_at_its_size(void)
     uint64_t random = 9;
     for (int k = 0; k < 1000000; k++) {
         uint64_t size = k % 3 ? test_random(&random) % 5000 : 0;
-        uint64_t under = allocate(&thread, size, 1);
-        CHECK_EQUAL(under, 1);
-        CHECK_EQUAL(sampler_weight(size, under), size);
+        CHECK_EQUAL(allocate(&thread, size, 1), size ? size : 1);
     }
 }
 
@@ -177,8 +184,7 @@ static void a_program_in_step_with_the_strata_is_no_harm(void)
         struct fa_thread thread = begin(65536, seed);
         double estimate = 0;
         for (int k = 0; k < 100; k++) {
-            uint64_t under = allocate(&thread, 16384, 65536);
-            if (under) estimate += (double)sampler_weight(16384, under);
+            estimate += (double)allocate(&thread, 16384, 65536);
             for (int other = 0; other < 3; other++) allocate(&thread, 16384, 65536);
         }
         sum += estimate, squares += (estimate - 1638400) * (estimate - 1638400);
@@ -186,6 +192,32 @@ static void a_program_in_step_with_the_strata_is_no_harm(void)
     double poisson = 1638400 * 65536.0;
     CHECK_NEAR(sum / runs, 1638400, sqrt(poisson / runs));
     CHECK(squares / runs < 0.9 * poisson); /* f = 1/4 */
+}
+
+/* Such blocks lie at the same place of their strata for ever, and so are sampled more, or less, often than the average
+ * of all places would say. */
+static void blocks_of_the_intervals_size_are_weighed_by_where_they_lie(void)
+{
+    static const uint64_t sizes[] = {524288, 262144, 524288 + 33, 786432, 524288 - 4096};
+    for (int i = 0; i < 5; i++)
+        for (uint64_t seed = 1; seed <= 8; seed++) {
+            struct fa_thread thread = begin(524288, seed);
+            double estimate = 0, truth = 2000.0 * (double)sizes[i];
+            for (int k = 0; k < 2000; k++) estimate += (double)allocate(&thread, sizes[i], 524288);
+            CHECK_NEAR(estimate, truth, sqrt(2000.0 / 3) * 524288); /* of blocks at a third and two: p(1 - p) / p^2 */
+            CHECK(fabs(estimate / truth - 1) < 0.06);
+        }
+}
+
+static void a_request_that_no_machine_can_serve_is_counted_and_forgotten(void)
+{
+    for (uint64_t interval = 1; interval < 1000000; interval = interval * 1000 + 7) {
+        struct fa_thread thread = begin(interval, 5);
+        allocate(&thread, INT64_MAX, interval);
+        uint64_t taken = 0;
+        for (int k = 0; k < 100000; k++) taken += allocate(&thread, 1000, interval) != 0;
+        CHECK(taken >= 100000000 / (interval + 1000) - 2);
+    }
 }
 
 static void what_one_line_fills_is_nearly_exact(void)
@@ -196,8 +228,7 @@ static void what_one_line_fills_is_nearly_exact(void)
         uint64_t random = seed;
         allocate(&thread, test_random(&random) % 5000000, 524288);
         for (int k = 0; k < 1000000; k++) {
-            uint64_t under = allocate(&thread, 100, 524288);
-            if (under) estimate += (double)sampler_weight(100, under);
+            estimate += (double)allocate(&thread, 100, 524288);
         }
         CHECK(fabs(estimate - truth) < 2 * 524288); /* a stratum at each end; Poisson: 7.2 MB, one standard error */
     }
@@ -243,6 +274,10 @@ const struct test_case sampler_cases[] = {
     {"each stratum has one event, at any of its bytes", each_stratum_has_one_event_at_any_of_its_bytes},
     {"a short stretch is sampled as often as a long one", a_short_stretch_is_sampled_as_often_as_a_long_one},
     {"a program in step with the strata is no harm", a_program_in_step_with_the_strata_is_no_harm},
+    {"blocks of the interval's size are weighed by where they lie",
+     blocks_of_the_intervals_size_are_weighed_by_where_they_lie},
+    {"a request that no machine can serve is counted and forgotten",
+     a_request_that_no_machine_can_serve_is_counted_and_forgotten},
     {"what one line fills is nearly exact", what_one_line_fills_is_nearly_exact},
     {"weights of extreme sizes are sane", weights_of_extreme_sizes_are_sane},
     {"huge sizes do not upset the countdown", huge_sizes_do_not_upset_the_countdown},

@@ -35,9 +35,9 @@ static NOINLINE void *raw_allocate_slow(size_t count, size_t size, int zeroed)
         if (fa_tls.divert_bytes) n = fa_tls.divert_bytes;
         return fa_tls.diverted = zeroed ? raw->calloc(raw->ctx, 1, n) : raw->malloc(raw->ctx, n);
     }
-    uint64_t interval = sample_due(n);
+    uint64_t weight = sample_due(n);
     void *block = zeroed ? raw->calloc(raw->ctx, count, size) : raw->malloc(raw->ctx, n);
-    if (interval && block) sample_take(block, n, interval, fa_tls.domain);
+    if (weight && block) sample_take(block, n, weight, fa_tls.domain);
     if (!block && !fa_tls.nested) sample_failed(n, fa_tls.domain);
     return block;
 }
@@ -66,17 +66,17 @@ static void *raw_calloc(void *ctx, size_t count, size_t size)
 static NOINLINE void *raw_realloc_slow(void *ctx, void *block, size_t n)
 {
     struct fa_live taken;
-    uint64_t interval = 0;
+    uint64_t weight = 0;
     struct fa_thread *thread = fa_tls.slot;
     int diverting = fa_tls.nested == FA_NESTED_DIVERT;
     int counted = fa_tls.nested || (block && thread->counted_block == (uintptr_t)block);
     thread->counted_block = 0;
     int taken_out = block && live_maybe(block) && sample_out(block, &taken);
-    if (!counted && count_allocation(n)) interval = sample_due_again(n);
+    if (!counted && count_allocation(n)) weight = sample_due_again(n);
     void *moved = original[FA_DOMAIN_RAW].realloc(ctx, block, n);
     if (diverting && n == SMALL + 1) fa_tls.diverted = moved;
     if (taken_out) sample_out_done(&taken, moved != NULL);
-    if (interval && moved) sample_take(moved, n, interval, fa_tls.domain);
+    if (weight && moved) sample_take(moved, n, weight, fa_tls.domain);
     if (UNLIKELY(!moved) && !counted) sample_failed(n, fa_tls.domain);
     return moved;
 }
@@ -131,13 +131,13 @@ static NOINLINE void *small_slow(void *ctx, size_t count, size_t size, int zeroe
     size_t n = count * size;
     if (fa_tls.nested) /* another allocator's hook of this domain called us inside ours */
         return zeroed ? original[domain].calloc(ctx, count, size) : original[domain].malloc(ctx, n);
-    uint64_t interval = sample_due(n);
-    if (!interval) return zeroed ? original[domain].calloc(ctx, count, size) : original[domain].malloc(ctx, n);
+    uint64_t weight = sample_due(n);
+    if (!weight) return zeroed ? original[domain].calloc(ctx, count, size) : original[domain].malloc(ctx, n);
     struct suspended was = suspend(FA_NESTED_DIVERT, n);
     void *block = zeroed ? original[domain].calloc(ctx, 1, SMALL + 1) : original[domain].malloc(ctx, SMALL + 1);
     int diverted = block && block == fa_tls.diverted;
     resume(was);
-    if (diverted) sample_take(block, n, interval, domain);
+    if (diverted) sample_take(block, n, weight, domain);
     if (!block) sample_failed(n, domain);
     return block; /* if it did not come from RAW (the probe excludes it), it holds n bytes all the same */
 }
@@ -145,8 +145,8 @@ static NOINLINE void *small_slow(void *ctx, size_t count, size_t size, int zeroe
 static NOINLINE void *small_realloc_slow(void *ctx, void *block, size_t n, int domain)
 {
     if (fa_tls.nested) return original[domain].realloc(ctx, block, n);
-    uint64_t interval = sample_due(n);
-    if (!interval) {
+    uint64_t weight = sample_due(n);
+    if (!weight) {
         fa_tls.slot->counted_block = (uintptr_t)block;
         return original[domain].realloc(ctx, block, n);
     }
@@ -160,7 +160,7 @@ static NOINLINE void *small_realloc_slow(void *ctx, void *block, size_t n, int d
     if (!diverted) return moved;
     void *fitted = original[FA_DOMAIN_RAW].realloc(original[FA_DOMAIN_RAW].ctx, moved, n);
     if (fitted) moved = fitted;
-    sample_take(moved, n, interval, domain);
+    sample_take(moved, n, weight, domain);
     return moved;
 }
 

@@ -9,17 +9,17 @@
 static void *filter_allocate(void *ctx, size_t count, size_t size, int zeroed, int domain)
 {
     size_t n = count * size;
-    uint64_t interval = 0;
+    uint64_t weight = 0;
     int outer = fa_tls.nested;
     struct suspended was = {NULL};
     if (!outer) {
-        if (count_allocation(n)) interval = sample_due(n);
+        if (count_allocation(n)) weight = sample_due(n);
         was = suspend(FA_NESTED_PASS, 0);
     }
     void *block = zeroed ? original[domain].calloc(ctx, count, size) : original[domain].malloc(ctx, n);
     if (outer) return block;
     resume(was);
-    if (interval && block) sample_take(block, n, interval, domain);
+    if (weight && block) sample_take(block, n, weight, domain);
     if (UNLIKELY(!block)) sample_failed(n, domain);
     return block;
 }
@@ -27,19 +27,19 @@ static void *filter_allocate(void *ctx, size_t count, size_t size, int zeroed, i
 static void *filter_realloc(void *ctx, void *block, size_t n, int domain)
 {
     struct fa_live taken;
-    uint64_t interval = 0;
+    uint64_t weight = 0;
     int outer = fa_tls.nested, taken_out = 0;
     struct suspended was = {NULL};
     if (!outer) {
         taken_out = block && live_maybe(block) && sample_out(block, &taken);
-        if (count_allocation(n)) interval = sample_due_again(n);
+        if (count_allocation(n)) weight = sample_due_again(n);
         was = suspend(FA_NESTED_PASS, 0);
     }
     void *moved = original[domain].realloc(ctx, block, n);
     if (outer) return moved;
     resume(was);
     if (taken_out) sample_out_done(&taken, moved != NULL);
-    if (interval && moved) sample_take(moved, n, interval, domain);
+    if (weight && moved) sample_take(moved, n, weight, domain);
     if (UNLIKELY(!moved)) sample_failed(n, domain);
     return moved;
 }

@@ -13,10 +13,10 @@
 struct native_originals native_original;
 
 /* After the original. A request that it turned down for its alignment was none. */
-static NOINLINE void *allocated(void *block, size_t n, uint64_t interval)
+static NOINLINE void *allocated(void *block, size_t n, uint64_t weight)
 {
     if (LIKELY(block)) {
-        if (interval) sample_take(block, n, interval, FA_DOMAIN_MALLOC);
+        if (weight) sample_take(block, n, weight, FA_DOMAIN_MALLOC);
     } else if (n && errno == ENOMEM && !fa_tls.nested) {
         sample_failed(n, FA_DOMAIN_MALLOC);
     } else if (!fa_tls.nested) {
@@ -27,8 +27,8 @@ static NOINLINE void *allocated(void *block, size_t n, uint64_t interval)
 
 static NOINLINE void *malloc_slow(size_t n)
 {
-    uint64_t interval = sample_due(n);
-    return allocated(native_original.malloc(n), n, interval);
+    uint64_t weight = sample_due(n);
+    return allocated(native_original.malloc(n), n, weight);
 }
 
 static HOT_HOOK void *hook_malloc(size_t n)
@@ -41,9 +41,9 @@ static HOT_HOOK void *hook_malloc(size_t n)
 static void *hook_calloc(size_t count, size_t size)
 {
     size_t n = count * size; /* if that is too large, the original refuses, and it is taken back */
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
+    uint64_t weight = count_allocation(n) ? sample_due(n) : 0;
     void *block = native_original.calloc(count, size);
-    return LIKELY(block && !interval) ? block : allocated(block, n, interval);
+    return LIKELY(block && !weight) ? block : allocated(block, n, weight);
 }
 
 static NOINLINE void free_slow(void *block)
@@ -66,10 +66,10 @@ static NOINLINE void *realloc_slow(void *block, size_t n, int due)
 {
     struct fa_live taken;
     int taken_out = block && live_maybe(block) && sample_out(block, &taken);
-    uint64_t interval = due ? sample_due_again(n) : 0;
+    uint64_t weight = due ? sample_due_again(n) : 0;
     void *moved = native_original.realloc(block, n);
     if (taken_out) sample_out_done(&taken, moved || !n); /* to 0 bytes: freed */
-    return allocated(moved, n, interval);
+    return allocated(moved, n, weight);
 }
 
 static HOT_HOOK void *hook_realloc(void *block, size_t n)
@@ -88,41 +88,41 @@ static void *hook_reallocarray(void *block, size_t count, size_t size)
 
 static int hook_posix_memalign(void **block, size_t alignment, size_t n)
 {
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
+    uint64_t weight = count_allocation(n) ? sample_due(n) : 0;
     int error = native_original.posix_memalign(block, alignment, n);
     if (error) {
         int saved = errno; /* it answers with the error, and may leave errno alone */
         errno = error;
         allocated(NULL, n, 0);
         errno = saved;
-    } else if (interval) {
-        allocated(*block, n, interval);
+    } else if (weight) {
+        allocated(*block, n, weight);
     }
     return error;
 }
 
 static void *hook_aligned_alloc(size_t alignment, size_t n)
 {
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
-    return allocated(native_original.aligned_alloc(alignment, n), n, interval);
+    uint64_t weight = count_allocation(n) ? sample_due(n) : 0;
+    return allocated(native_original.aligned_alloc(alignment, n), n, weight);
 }
 
 static void *hook_memalign(size_t alignment, size_t n)
 {
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
-    return allocated(native_original.memalign(alignment, n), n, interval);
+    uint64_t weight = count_allocation(n) ? sample_due(n) : 0;
+    return allocated(native_original.memalign(alignment, n), n, weight);
 }
 
 static void *hook_valloc(size_t n)
 {
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
-    return allocated(native_original.valloc(n), n, interval);
+    uint64_t weight = count_allocation(n) ? sample_due(n) : 0;
+    return allocated(native_original.valloc(n), n, weight);
 }
 
 static void *hook_pvalloc(size_t n)
 {
-    uint64_t interval = count_allocation(n) ? sample_due(n) : 0;
-    return allocated(native_original.pvalloc(n), n, interval);
+    uint64_t weight = count_allocation(n) ? sample_due(n) : 0;
+    return allocated(native_original.pvalloc(n), n, weight);
 }
 
 /* Who has loaded an object asks for its symbols next: `import` for the module's initializer, ctypes for

@@ -47,15 +47,15 @@ static int is_memory(int protection, int flags, int file)
 void *native_mmap(void *address, size_t bytes, int protection, int flags, int file, off_t offset)
 {
     struct mapping_cut cut = {.count = 0};
-    uint64_t interval = 0, n = whole_pages(bytes);
+    uint64_t weight = 0, n = whole_pages(bytes);
     int counts = is_memory(protection, flags, file) && !fa_tls.nested;
     if (flags & MAP_FIXED) mappings_cut(&cut, (uintptr_t)address, n);
-    if (counts && count_allocation(n)) interval = sample_due(n);
+    if (counts && count_allocation(n)) weight = sample_due(n);
     void *mapped = native_original.mmap(address, bytes, protection, flags, file, offset);
     mappings_cut_done(&cut, mapped != MAP_FAILED);
     if (!counts) return mapped;
     if (mapped != MAP_FAILED) {
-        if (interval) sample_take(mapped, n, interval, FA_DOMAIN_MMAP);
+        if (weight) sample_take(mapped, n, weight, FA_DOMAIN_MMAP);
     } else if (errno == ENOMEM) {
         sample_failed(n, FA_DOMAIN_MMAP);
     } else {
@@ -77,7 +77,7 @@ int native_munmap(void *address, size_t bytes)
 void *native_mremap(void *address, size_t old_bytes, size_t bytes, int flags, ...)
 {
     struct mapping_cut cut, there = {.count = 0};
-    uint64_t interval = 0, old = whole_pages(old_bytes), n = whole_pages(bytes);
+    uint64_t weight = 0, old = whole_pages(old_bytes), n = whole_pages(bytes);
     void *target = NULL;
     if (flags & MREMAP_FIXED) {
         va_list more;
@@ -89,12 +89,12 @@ void *native_mremap(void *address, size_t old_bytes, size_t bytes, int flags, ..
     int shrinks = n <= old && !(flags & MREMAP_FIXED);
     mappings_cut(&cut, (uintptr_t)address + (shrinks ? n : 0), old - (shrinks ? n : 0));
     int counts = !shrinks && old && !fa_tls.nested && (cut.count || old < SURE * fa.interval);
-    if (counts && count_allocation(n)) interval = sample_due_again(n);
+    if (counts && count_allocation(n)) weight = sample_due_again(n);
     void *moved = native_original.mremap(address, old_bytes, bytes, flags, target);
     mappings_cut_done(&cut, moved != MAP_FAILED);
     mappings_cut_done(&there, moved != MAP_FAILED);
     if (!counts) return moved;
     if (moved == MAP_FAILED) sample_uncount(n);
-    else if (interval) sample_take(moved, n, interval, FA_DOMAIN_MMAP);
+    else if (weight) sample_take(moved, n, weight, FA_DOMAIN_MMAP);
     return moved;
 }

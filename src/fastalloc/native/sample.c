@@ -43,13 +43,12 @@ static inline uint64_t due(size_t n, size_t about_to)
         sampler_issue(thread, (uint64_t)FA_DRAW_CAP - (uint64_t)thread->left); /* look again then: it may be switched on */
         return 0;
     }
-    /* What makes the guard stop sampling is sampled still: a jump is what the recording has to name. */
-    int is_due = -thread->left > thread->residual, was_parked = fa.interval >= (uint64_t)FA_PARKED;
-    uint64_t interval = thread->interval ? thread->interval : 1;
+    /* Told before the guard comes by: what makes it stop sampling is sampled still, a jump is what the recording has
+     * to name. */
+    uint64_t weight = sampler_due(thread, n);
     guard_come_by(thread, about_to);
-    uint64_t sampled_under = sampler_refill(thread, scope_interval(thread));
-    if (UNLIKELY(!was_parked && fa.interval >= (uint64_t)FA_PARKED)) return is_due ? interval : 0;
-    return sampled_under;
+    sampler_refill(thread, scope_interval(thread));
+    return weight;
 }
 
 uint64_t sample_due(size_t n)
@@ -168,7 +167,7 @@ static void record(const void *block, uint64_t size, uint64_t weight, int domain
     errno = saved;
 }
 
-void sample_take(const void *block, size_t n, uint64_t interval, int domain)
+void sample_take(const void *block, size_t n, uint64_t weight, int domain)
 {
     if (fa_tls.busy || fa_barred()) { /* a signal handler on top of ourselves */
         fa_lose(FA_LOSS_REENTRANT);
@@ -176,7 +175,7 @@ void sample_take(const void *block, size_t n, uint64_t interval, int domain)
     }
     fa_tls.busy = 1;
     uint64_t begun = own_cpu_begin();
-    record(block, n, sampler_weight(n, interval), domain);
+    record(block, n, n ? weight : 0, domain);
     own_cpu_end(begun);
     fa_tls.busy = 0;
 }

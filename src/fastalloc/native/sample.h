@@ -10,13 +10,13 @@
 
 #include "recorder.h"
 
-/* The countdown is used up (or the thread is unknown yet): registers, refills. The interval under
- * which this allocation is to be a sample; 0: it is none. */
+/* The countdown is used up (or the thread is unknown yet): registers, refills. What this allocation stands for as a
+ * sample, as sampler_due() says; 0: it is none. */
 uint64_t sample_due(size_t n);
 /* The same for a realloc: of the n bytes most are there already. CPython's own lists and bytearrays grow
  * by an eighth. */
 uint64_t sample_due_again(size_t n);
-void sample_take(const void *block, size_t n, uint64_t interval, int domain);
+void sample_take(const void *block, size_t n, uint64_t weight, int domain);
 
 /* Before the original frees a block that may be a sample. */
 void sample_freed(const void *block);

@@ -79,46 +79,54 @@ void sampler_redraw(struct fa_thread *thread, uint64_t interval)
     hand_out(thread, draw_anywhere(thread));
 }
 
-/* Whether the allocation that has taken `over` bytes more than were handed out has reached a notch: from where
- * `left` was 0 on, since no piece reaches beyond one. */
-static int is_notch(const struct fa_thread *thread, int64_t over)
+/* Bytes that were allocated beyond what was handed out. */
+static int64_t over(const struct fa_thread *thread)
+{
+    return thread->left == INT64_MIN ? INT64_MAX : -thread->left;
+}
+
+uint64_t sampler_due(const struct fa_thread *thread, uint64_t size)
+{
+    int64_t beyond = over(thread) - thread->residual; /* of the block, from the event's byte to its end */
+    if (beyond <= 0) return 0;
+    if (thread->interval <= 1) return size ? size : 1;
+    uint64_t interval = thread->interval, rest = thread->stratum_rest, at = interval - rest;
+    uint64_t behind = (uint64_t)beyond, before = size > behind ? size - behind : 0;
+    uint64_t first = before > at ? before - at : 0, last = behind > rest ? behind - rest : 0;
+    uint64_t own = before - first + (behind - last);
+    if (first >= interval || own >= interval || last >= interval) return size;
+    double t = (double)interval;
+    double chance = 1 - (1 - (double)first / t) * (1 - (double)own / t) * (1 - (double)last / t);
+    return (uint64_t)((double)size / chance + 0.5);
+}
+
+/* Whether the allocation that took `left` below 0 has reached a notch: from where it was 0 on, since no piece reaches
+ * beyond one. */
+static int is_notch(const struct fa_thread *thread)
 {
     uint64_t bytes = sampler_bytes(thread);
-    return bytes / (uint64_t)FA_DRAW_CAP != (bytes - (uint64_t)over - 1) / (uint64_t)FA_DRAW_CAP;
+    return bytes / (uint64_t)FA_DRAW_CAP != (bytes - (uint64_t)over(thread) - 1) / (uint64_t)FA_DRAW_CAP;
 }
 
-uint64_t sampler_refill(struct fa_thread *thread, uint64_t interval)
+void sampler_refill(struct fa_thread *thread, uint64_t interval)
 {
-    int64_t over = -thread->left;
-    uint64_t was = thread->interval, sampled_under = 0;
+    uint64_t was = thread->interval;
     int has_strata = was > 1 && was < (uint64_t)FA_PARKED;
-    if (over > thread->residual) sampled_under = was ? was : 1;
-    if (was != interval && (!has_strata || is_notch(thread, over))) {
-        sampler_redraw(thread, interval);
-    } else if (sampled_under) {
-        hand_out(thread, draw_behind(thread, (uint64_t)(over - thread->residual)));
-    } else {
-        hand_out(thread, thread->residual - over);
-    }
-    return sampled_under;
+    int64_t beyond = over(thread) - thread->residual;
+    if (was != interval && (!has_strata || is_notch(thread))) sampler_redraw(thread, interval);
+    else hand_out(thread, beyond > 0 ? draw_behind(thread, (uint64_t)beyond) : -beyond);
 }
 
+/* With a chance of size / interval, or for certain. */
 uint64_t sampler_weight(uint64_t size, uint64_t interval)
 {
     if (interval <= 1 || size == 0) return size;
-    double s = (double)size, t = (double)interval, chance;
-    if (s < t) {
-        chance = s / t - s * (s * s - 1) / (6 * t * t * t);
-    } else {
-        double short_of_two = 2 * t - s;
-        if (short_of_two <= 1) return size; /* a whole stratum is in it, wherever it lies */
-        chance = 1 - short_of_two * (short_of_two * short_of_two - 1) / (6 * t * t * t);
-    }
-    return (uint64_t)(s / chance + 0.5);
+    return size < interval ? interval : size;
 }
 
 uint64_t sampler_count_q16(uint64_t size, uint64_t weight)
 {
     if (size == 0) return 65536;
-    return (uint64_t)((double)weight / (double)size * 65536.0 + 0.5);
+    double count = (double)weight / (double)size * 65536.0 + 0.5;
+    return count < 0x1p63 ? (uint64_t)count : (uint64_t)1 << 63;
 }

@@ -9,14 +9,13 @@
  *            ^          ^       ^                      ^
  *            events; this 1M block is one sample, not two
  *
- * Where the first stratum begins is drawn as well, so a block of s bytes lies at any place in its stratum, and
+ * A block with a, b and c bytes in three strata of T bytes is one with the chance
  *
- *   p = s/T - s(s^2 - 1)/(6 T^3)             s < T     P(no event in it): the mean of (1 - a/T)(1 - b/T) over
- *   p = 1 - m(m^2 - 1)/(6 T^3), m = 2T - s   s < 2T    the ways to lie with a bytes in one stratum, b in the next
- *   p = 1                                    else      (it has a whole stratum in it)
+ *   p = 1 - (1 - a/T) (1 - b/T) (1 - c/T)      that is size / T where it lies in one; 1 where it fills one
  *
- * is the chance that it is one. It then stands for weight = s / p bytes. Horvitz and Thompson: the sum of weights is an
- * unbiased estimate of the bytes, of any subset, whatever the sizes and their order.
+ * and then stands for weight = size / p bytes. Horvitz and Thompson: the sum of weights is an unbiased estimate of the
+ * bytes, of any subset, whatever the sizes and their order. (It has to be the p of where the block lies. Where all blocks
+ * are as large as the interval they lie alike for ever, and an average p would be wrong by a fifth of it.)
  *
  * Why strata, and no Poisson process (distances drawn from an exponential law): each byte is as likely to be drawn in
  * both, but in a stratum that one line fills the line has one event for certain. Of f, the part of the bytes in each
@@ -58,11 +57,15 @@ void sampler_begin(struct fa_thread *thread, uint64_t interval, uint64_t seed);
 /* A new draw under another interval, from any place in a stratum; allowed wherever no event has led to. Own thread. */
 void sampler_redraw(struct fa_thread *thread, uint64_t interval);
 
-/* The countdown is below zero. Refills it, under `interval` where it may change. Returns the interval under which the
- * allocation that did it was sampled, or 0 if it was not. */
-uint64_t sampler_refill(struct fa_thread *thread, uint64_t interval);
+/* Bytes that an allocation of `size` stands for which has taken the countdown below zero, rounded to whole bytes; 1 if it
+ * is an empty one's; 0 if it is no sample. Before the refill. */
+uint64_t sampler_due(const struct fa_thread *thread, uint64_t size);
 
-/* Bytes that a sample of `size` stands for, rounded to whole bytes. interval <= 1: size. */
+/* The countdown is below zero. Refills it, under `interval` where it may change. */
+void sampler_refill(struct fa_thread *thread, uint64_t interval);
+
+/* Bytes that a sample of `size` stands for which is kept, or not, under an interval by its size alone: thinning. At 1 and
+ * below each is. */
 uint64_t sampler_weight(uint64_t size, uint64_t interval);
 
 /* Estimated number of allocations of a sample, in 1/65536. */
