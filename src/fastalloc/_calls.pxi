@@ -30,5 +30,7 @@ cdef void _call_directly(kind, Py_ssize_t offset, unsigned long flags):
     type.tp_vectorcall_offset = offset
     type.tp_flags |= Py_TPFLAGS_HAVE_VECTORCALL | flags
     cdef object wrapper = kind.__dict__["__call__"]
+    if wrapper.__class__.__name__ != "wrapper_descriptor":  # of another shape
+        raise TypeError(f"{kind.__name__}.__call__ is no slot's")
     (<slot_wrapper *><PyObject *>wrapper).d_wrapped = <void *>PyVectorcall_Call
     PyType_Modified(type)

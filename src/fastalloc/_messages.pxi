@@ -8,38 +8,6 @@ What few requests need (a name of the user's, a token, a route that was not seen
 integrations/asgi.py. No error of what is looked at here comes out, and no frame of ours stands between the
 application and the server.
 """
-from cpython.object cimport PyTypeObject
-
-
-cdef extern from "Python.h":
-    ctypedef enum send_status "PySendResult":
-        PYGEN_RETURN
-        PYGEN_ERROR
-        PYGEN_NEXT
-    # Without `except`, as in _detours.pxi: what the server raises passes as it is.
-    send_status PyIter_Send(PyObject *steps, PyObject *value, PyObject **result) noexcept
-    PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t count, PyObject *names) noexcept
-    PyObject *PyErr_Occurred()
-    bint PyCoro_CheckExact(PyObject *found)
-    int PyErr_ExceptionMatches(PyObject *kind)
-    void PyErr_Clear()
-    void PyErr_Fetch(PyObject **kind, PyObject **error, PyObject **traceback)
-    void PyErr_Restore(PyObject *kind, PyObject *error, PyObject *traceback)
-    void Py_XDECREF(PyObject *)
-    void Py_INCREF(PyObject *)
-    PyObject *Py_None
-    PyObject *stop_iteration "PyExc_StopIteration"
-    PyObject *attribute_error "PyExc_AttributeError"
-    ctypedef struct async_slots "PyAsyncMethods":
-        PyObject *(*am_await)(PyObject *) noexcept
-        send_status (*am_send)(PyObject *, PyObject *, PyObject **) noexcept
-    ctypedef struct awaited_type "PyTypeObject":
-        async_slots *tp_as_async
-        PyObject *(*tp_iternext)(PyObject *) noexcept
-        PyObject *tp_dict
-    awaited_type *type_of "Py_TYPE"(PyObject *)
-
-
 cdef inline object _from(object mapping, str key, object default):
     if type(mapping) is dict:
         return (<dict>mapping).get(key, default)
@@ -49,13 +17,15 @@ cdef inline object _from(object mapping, str key, object default):
 @cython.final
 @cython.no_gc_clear  # who still calls it finds all that it needs
 cdef class Opener:
-    """Opener(middleware, request, unnamed, names_ahead=..., reads_routes=...): begins the requests of one middleware.
+    """Opener(middleware, request, unnamed, send_last, names_ahead=..., is_final=..., reads_routes=...): begins the
+    requests of one middleware.
 
-    request: the class of requests. unnamed: what a request without a route is called, by its method.
+    request: the class of requests. unnamed: what a request without a route is called, by its method. send_last: a
+    coroutine function that is called with a Sending and the last message, to send it and then tell `sent`.
     names_ahead: the middleware's `_name_ahead` may tell a name. is_final: which then stays. reads_routes: the
     middleware reads the route that a router has left in the scope, as is done here for routes that were seen before.
     """
-    cdef object middleware, request
+    cdef object middleware, request, send_last
     cdef dict unnamed
     cdef bint names_ahead, is_final, reads_routes
     cdef bint is_serving, is_prepared
@@ -64,9 +34,9 @@ cdef class Opener:
     cdef list routes  # the application's own; `known` holds while there are so many
     cdef Py_ssize_t routes_count
 
-    def __cinit__(self, middleware, type request, dict unnamed, *, bint names_ahead, bint is_final,
+    def __cinit__(self, middleware, type request, dict unnamed, send_last, *, bint names_ahead, bint is_final,
                   bint reads_routes):
-        self.middleware, self.request, self.unnamed = middleware, request, unnamed
+        self.middleware, self.request, self.unnamed, self.send_last = middleware, request, unnamed, send_last
         self.names_ahead, self.is_final, self.reads_routes = names_ahead, is_final, reads_routes
         self.named = {}
 
@@ -174,7 +144,8 @@ cdef class Sending:
     cdef vectorcallfunc call
     cdef Opener opener
     cdef RequestSpan request
-    cdef object scope, send, path, root
+    cdef object scope, path, root
+    cdef readonly object send  # the server's
     cdef bint is_named  # by what its path tells
     cdef bint routing  # its route is to be asked for, once
     cdef uintptr_t context, inner_context
@@ -189,14 +160,21 @@ cdef class Sending:
     def end(self, error=None):
         """The response is complete, or will never be; the application has returned, or raised `error`."""
         try:
-            if self.routing:
-                self._routed()
-            self._leave_inner()
-        except Exception:  # an odd scope
+            try:
+                if self.routing:
+                    self._routed()
+                self._leave_inner()
+            finally:  # be it an odd scope, or an interrupt
+                if self.request is not None:
+                    self.request._end(error)
+        except Exception:
             pass
+
+    def sent(self):
+        """The server has sent the last message."""
         try:
-            self.request._end(error)
-        except Exception:  # an odd status
+            self._sent()
+        except Exception:
             pass
 
     cdef object route(self):
@@ -233,7 +211,6 @@ cdef class Sending:
         return 0
 
     cdef int _sent(self) except -1:
-        """The server has sent the last message."""
         cdef uintptr_t here = <uintptr_t>fa_context()
         if self.inner is not None and self.inner_context == here:
             self._leave_inner()
@@ -250,11 +227,15 @@ cdef class Sending:
 
 
 cdef PyObject *_send_message(PyObject *sending, PyObject *const *args, size_t count, PyObject *names) noexcept:
-    """With one argument, whatever it is called; with others the server's send says what it takes."""
+    """With one argument, whatever it is called; with others the server's send says what it takes. But for the last
+    message nothing of ours is on the stack while the server sends."""
     cdef Sending self = <Sending>sending
+    cdef PyObject *handed[2]
     cdef bint is_last = False
-    cdef LastMessage last
-    if PyVectorcall_NARGS(count) + (len(<tuple>names) if names != NULL else 0) == 1:
+    if self.request is None:  # made by hand
+        PyErr_SetObject(TypeError, "a Sending is made by Opener.begin")
+        return NULL
+    if PyVectorcall_NARGS(count) + (tuple_size(names) if names != NULL else 0) == 1:
         try:
             is_last = self._look(<object>args[0])
         except Exception:  # an odd message: the server says so
@@ -263,141 +244,15 @@ cdef PyObject *_send_message(PyObject *sending, PyObject *const *args, size_t co
             _hide_frames(error)
             PyErr_SetObject(type(error), error)
             return NULL
-    cdef PyObject *sent = PyObject_Vectorcall(<PyObject *>self.send, args, count, names)
-    cdef async_slots *slots
-    if is_last and sent != NULL:
-        slots = type_of(sent).tp_as_async
-        if slots != NULL and slots.am_await != NULL:
-            last = LastMessage.__new__(LastMessage)
-            last.sending, last.sent = self, <object>sent
-            Py_XDECREF(sent)
-            Py_INCREF(<PyObject *>last)
-            return <PyObject *>last
-    return sent
-
-
-@cython.final
-@cython.freelist(16)
-cdef class LastMessage:
-    """A coroutine around what the server's send has given for the last message: when it has come to its end, so has
-    the response. What it raises, and what is thrown into it, passes without a frame of ours."""
-    cdef Sending sending
-    cdef object sent, steps  # the awaitable, and its iterator once it is awaited
-
-    def __await__(self):
-        return self
-
-    def __getattr__(self, name):
-        return getattr(self.sent, name)  # its name, its frame: what tasks and debuggers show
-
-    def __next__(self):  # never: this slot, am_send and the methods of a coroutine are set below
-        raise NotImplementedError
-
-
-cdef PyObject *_steps_of(LastMessage self) noexcept:
-    """The iterator to step, borrowed. NULL: an error is set."""
-    cdef PyObject *steps
-    if self.sending is None:  # garbage that is being cleared away
-        PyErr_SetObject(RuntimeError, "the response is gone")
-        return NULL
-    if self.steps is None:
-        if PyCoro_CheckExact(<PyObject *>self.sent):
-            self.steps = self.sent
-        else:
-            steps = type_of(<PyObject *>self.sent).tp_as_async.am_await(<PyObject *>self.sent)
-            if steps == NULL:
-                return NULL
-            self.steps = <object>steps
-            Py_XDECREF(steps)
-    return <PyObject *>self.steps
-
-
-cdef void _has_sent(LastMessage self) noexcept:
-    """With the error that is set left as it is."""
-    cdef PyObject *kind
-    cdef PyObject *error
-    cdef PyObject *traceback
-    PyErr_Fetch(&kind, &error, &traceback)
-    try:
-        self.sending._sent()
-    except Exception:
-        pass
-    PyErr_Restore(kind, error, traceback)
-
-
-cdef send_status _step_last(PyObject *last, PyObject *value, PyObject **result) noexcept:
-    cdef PyObject *steps = _steps_of(<LastMessage>last)
-    result[0] = NULL
-    cdef send_status status = PyIter_Send(steps, value, result) if steps != NULL else PYGEN_ERROR
-    if status == PYGEN_RETURN:
-        _has_sent(<LastMessage>last)
-    return status
-
-
-cdef PyObject *_send_into_last(PyObject *last, PyObject *value) noexcept:
-    """As `send` of a coroutine gives it: the end is a StopIteration."""
-    cdef PyObject *result
-    cdef PyObject *stop
-    cdef send_status status = _step_last(last, value, &result)
-    if status == PYGEN_NEXT:
-        return result
-    if status == PYGEN_RETURN:
-        stop = PyObject_CallOneArg(stop_iteration, result)
-        Py_XDECREF(result)
-        if stop != NULL:
-            PyErr_SetObject(StopIteration, <object>stop)
-            Py_XDECREF(stop)
-    return NULL
-
-
-cdef PyObject *_next_of_last(PyObject *last) noexcept:
-    return _send_into_last(last, Py_None)
-
-
-cdef PyObject *_throw_into_last(PyObject *last, PyObject *const *args, Py_ssize_t count) noexcept:
-    cdef PyObject *steps = _steps_of(<LastMessage>last)
-    cdef PyObject *passed[4]
-    cdef Py_ssize_t i
-    if steps == NULL:
-        return NULL
-    passed[0] = steps
-    for i in range(min(count, 3)):
-        passed[i + 1] = args[i]
-    cdef PyObject *result = PyObject_VectorcallMethod(<PyObject *>"throw", passed, min(count, 3) + 1, NULL)
-    if result == NULL and PyErr_ExceptionMatches(stop_iteration):
-        _has_sent(<LastMessage>last)
-    return result
-
-
-cdef PyObject *_close_last(PyObject *last, PyObject *nothing) noexcept:
-    cdef LastMessage self = <LastMessage>last
-    cdef PyObject *inner = <PyObject *>self.steps if self.steps is not None else <PyObject *>self.sent
-    cdef PyObject *result = PyObject_VectorcallMethod(<PyObject *>"close", &inner, 1, NULL)
-    if result == NULL and PyErr_ExceptionMatches(attribute_error):  # a future, which was not awaited yet
-        PyErr_Clear()
-        result = Py_None
-        Py_INCREF(result)
-    return result
-
-
-cdef PyMethodDef _methods_of_last[3]
-_methods_of_last[0] = PyMethodDef("send", <PyCFunction>_send_into_last, METH_O, "send($self, value, /)\n--\n\n")
-_methods_of_last[1] = PyMethodDef("throw", <PyCFunction>_throw_into_last, METH_FASTCALL, NULL)
-_methods_of_last[2] = PyMethodDef("close", <PyCFunction>_close_last, METH_NOARGS, "close($self, /)\n--\n\n")
+        if is_last and (names == NULL or (<tuple>names)[0] == "message"):
+            handed[0], handed[1] = sending, args[0]
+            return PyObject_Vectorcall(<PyObject *>self.opener.send_last, handed, 2, NULL)
+    return PyObject_Vectorcall(<PyObject *>self.send, args, count, names)
 
 
 cdef void _prepare_messages():
     cdef Sending example = Sending.__new__(Sending)
     _call_directly(Sending, <char *>&example.call - <char *><void *>example, 0)
-    cdef awaited_type *kind = <awaited_type *>LastMessage
-    cdef object wrapper = (<object>LastMessage).__dict__["__next__"]
-    kind.tp_as_async.am_send = _step_last
-    kind.tp_iternext = _next_of_last
-    (<slot_wrapper *><void *>wrapper).d_wrapped = <void *>_next_of_last
-    for i in range(3):
-        method = PyDescr_NewMethod(<PyTypeObject *>LastMessage, &_methods_of_last[i])
-        (<dict>kind.tp_dict)[method.__name__] = method
-    PyType_Modified(<callable_type *>kind)
 
 
 _prepare_messages()

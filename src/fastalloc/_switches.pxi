@@ -3,7 +3,7 @@ from cpython.object cimport PyObject, PyTypeObject
 
 
 cdef extern from "Python.h":
-    int METH_NOARGS, METH_O, METH_FASTCALL
+    int METH_NOARGS
     ctypedef PyObject *(*PyCFunction)(PyObject *, PyObject *) noexcept
     ctypedef struct PyMethodDef:
         const char *ml_name

@@ -110,6 +110,10 @@ class Opener:
         """None: it is not recorded."""
 
 
+class Sending:
+    """What stands in for a request's `send`: of these, none is made."""
+
+
 class RouteTotals:
     """Sums nothing."""
 

@@ -52,6 +52,7 @@ class ASGIMiddleware:
             self,
             requests.Request,
             UNNAMED,
+            _send_last,
             names_ahead=name is not None or kind._name_ahead is not ASGIMiddleware._name_ahead,
             is_final=name is not None,
             reads_routes=plain == (ASGIMiddleware.name_taken, ASGIMiddleware._route_taken),
@@ -114,6 +115,16 @@ class ASGIMiddleware:
             if name == TOKEN_HEADER:
                 return bytes(value).decode("latin-1")
         return None
+
+
+async def _send_last(sending: requests.Sending, message: Message) -> Any:
+    try:
+        sent = await sending.send(message)
+        sending.sent()
+        return sent
+    except BaseException as error:
+        hide_frames(error)
+        raise
 
 
 def method_of(scope: Scope) -> str:

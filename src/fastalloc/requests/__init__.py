@@ -22,6 +22,7 @@ from fastalloc.requests.endings import flush, listen
 from fastalloc.requests.request import (
     Opener,
     Request,
+    Sending,
     active,
     begin,
     current,
@@ -34,6 +35,7 @@ from fastalloc.spans import context_number
 __all__ = [
     "Opener",
     "Request",
+    "Sending",
     "active",
     "begin",
     "context_number",

@@ -11,12 +11,12 @@ from fastalloc.requests.choice import GROWING_BYTES, LARGEST_BYTES, Choice
 
 try:
     from fastalloc import _core
-    from fastalloc._core import Opener, RequestSpan, takes_tokens
+    from fastalloc._core import Opener, RequestSpan, Sending, takes_tokens
     from fastalloc._core import is_active as active
 
     _core.set_sizes(GROWING_BYTES, LARGEST_BYTES)
 except ImportError:
-    from fastalloc.inactive import Opener, RequestSpan, active, takes_tokens  # type: ignore[assignment]
+    from fastalloc.inactive import Opener, RequestSpan, Sending, active, takes_tokens  # type: ignore[assignment]
 
     _core = None  # type: ignore[assignment]
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Opener",
     "Request",
+    "Sending",
     "active",
     "begin",
     "choice",
