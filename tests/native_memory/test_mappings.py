@@ -105,9 +105,11 @@ answer(weights=weights, page=PAGE)
 """
     )
     page, weights = done.answer["page"], done.answer["weights"]
-    # A sample of 100 pages stands for 452; its pieces for 45 and 181.
+    # A sample of 100 pages stands for 400, or up to 427 where it lies in two strata; its pieces for 1 and 4 tenths.
     assert {len(mine) for mine in weights} == {0, 2}
-    assert {tuple(round(w / page) for w in sorted(m)) for m in weights if m} == {(45, 181)}
+    for small, large in (sorted(mine) for mine in weights if mine):
+        assert large == pytest.approx(4 * small, rel=0.01)
+        assert 39 < small / page < 44
     mean = sum(sum(mine) for mine in weights) / len(weights) / page
     assert mean == pytest.approx(50, rel=0.75)  # one standard error is 19 %
 
