@@ -21,6 +21,7 @@ from benchmarks import (
     trackers,
 )
 from benchmarks.comparison import label
+from benchmarks.earlier import Earlier
 from benchmarks.profilers import PROFILERS
 from benchmarks.tables import Table
 from benchmarks.turns import last_line
@@ -163,15 +164,18 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
 
 
-def conditions(documents: list[Document]) -> str:
+def machine_of(document: Document) -> str:
+    """The line that says what it was measured on."""
+    machine = document["machine"]
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, {machine['libc']}."
+    )
+
+
+def conditions(documents: list[Document], earlier: Earlier) -> str:
     """Machine, versions, dates."""
-    machine = documents[0]["machine"]
-    lines = [
-        "## Conditions",
-        "",
-        f"{machine['processor']}, {machine['cores']} cores, {machine['system']}, {machine['libc']}.",
-        "",
-    ]
+    lines = ["## Conditions", "", machine_of(documents[0]), ""]
+    lines += earlier.conditions({str(document["kind"]) for document in documents})
     for document in documents:
         interpreter = document["interpreter"]
         packages = ", ".join(f"{name} {v}" for name, v in sorted(interpreter["packages"].items()))
@@ -220,6 +224,8 @@ def page() -> str:
     every = [*compared, *started, *known, *native, *served, *counted, *others, *tracked, *grown]
     newest = results.revision(max(every, key=lambda d: str(d["date"]))) if every else ""
     parts = [INTRODUCTION]
+    standing = results.DOCS.read_text() if results.DOCS.exists() else ""
+    earlier = Earlier(standing, machine_of(every[0]))
 
     def section(title: str, documents: list[Document]) -> None:
         parts.extend([f"## {title}\n", aged(documents, newest)])
@@ -229,7 +235,12 @@ def page() -> str:
 
     if compared or counted:
         parts.append(aged([*compared, *counted], newest))
-        add(targets.table(compared, counted))
+        reached = targets.table(compared, counted)
+        reached.rows += earlier.targets("CPU") if not compared else []
+        reached.rows += earlier.targets("instructions") if not counted else []
+        add(reached)
+    else:
+        parts.append(earlier.head())
     if compared:
         comparison.plot(compared, comparison.PLOT)
         section("Beside other profilers", compared)
@@ -241,33 +252,50 @@ def page() -> str:
         add(comparison.firsts(compared), comparison.resident(compared))
         add(*(comparison.by_workload(document) for document in compared))
         add(comparison.failures(compared))
-    if compared or counted:
+    else:
+        parts.append(earlier.section("Beside other profilers"))
+    layers_kept = earlier.section("Layers")
+    if (compared and counted) or ((compared or counted) and not layers_kept):
         section("Layers", [*compared, *counted, *tracked])
         add(layers.table(compared, counted, tracked), layers.sample(counted))
         add(layers.native_sample(counted))
         add(floors.table(compared, counted))
+    else:
+        parts.append(layers_kept)
     if known:
         section("The answer against the truth", known)
         add(accuracy.table(known))
+    else:
+        parts.append(earlier.section("The answer against the truth"))
     if native:
         section("Native memory", native)
         add(native_accuracy.table(native))
+    else:
+        parts.append(earlier.section("Native memory"))
     if counted:
         section("Instructions", counted)
         add(pairs(counted), whole(counted))
+    else:
+        parts.append(earlier.section("Instructions"))
     if served:
         section("Services", served)
         add(services.table(served))
+    else:
+        parts.append(earlier.section("Services"))
     if started or others or tracked:
         section("Other costs", [*started, *others, *tracked])
         add(*([startup.table(started)] if started else []))
         add(*([overheads(others)] if others else []))
         add(*([trackers.table(tracked)] if tracked else []))
+    else:
+        parts.append(earlier.section("Other costs"))
     if grown:
         growth.plot(grown, growth.PLOT)
         section("How cost grows", grown)
         parts += [f"![{GROWTH}](images/{growth.PLOT.name})\n"]
         add(*(growth.table(axis, grown) for axis in growth.AXES))
+    else:
+        parts.append(earlier.section("How cost grows"))
     told = [f"- {name}: {why}" for name, why in results.failures().items()]
     for document in counted:
         told += [
@@ -276,7 +304,7 @@ def page() -> str:
         ]
     if told:
         parts += ["## Not measured, or not well\n", *told, "\n"]
-    parts.append(conditions(every))
+    parts.append(conditions(every, earlier))
     return "\n".join(part for part in parts if part)
 
 
