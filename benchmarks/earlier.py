@@ -34,7 +34,7 @@ class Earlier:
 
     def _older(self, text: str, heading: str) -> str:
         text = re.sub(r"^\*\*Older\*\*:.*\n\n?", "", text, flags=re.MULTILINE)
-        return f"{heading}\n{KEPT}\n{text.removeprefix(heading).lstrip()}".lstrip()
+        return f"{heading}\n{KEPT}\n{text.removeprefix(heading).strip()}\n".lstrip()
 
     def conditions(self, measured: set[str]) -> list[str]:
         """What was measured, of the kinds that were not measured again."""

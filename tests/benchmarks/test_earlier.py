@@ -38,8 +38,8 @@ A machine, 2 cores.
 
 def test_a_section_is_kept_whole_and_said_to_be_older() -> None:
     kept = Earlier(PAGE, MACHINE).section("Services")
-    assert kept == f"## Services\n\n{KEPT}\n### Services under load\n\n| a | 1 |\n\n"
-    again = Earlier(f"{kept}## Conditions\n\n{MACHINE}\n", MACHINE)
+    assert kept == f"## Services\n\n{KEPT}\n### Services under load\n\n| a | 1 |\n"
+    again = Earlier(f"{kept}\n## Conditions\n\n{MACHINE}\n", MACHINE)
     assert again.section("Services") == kept
     assert Earlier(PAGE, MACHINE).section("Layers") == ""
 
