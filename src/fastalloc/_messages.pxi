@@ -5,9 +5,11 @@
                ASGIMiddleware --> Sending.end
 
 What few requests need (a name of the user's, a token, a route that was not seen before) is the middleware's own, in
-integrations/asgi.py. No error of what is looked at here comes out, and no frame of ours stands between the
-application and the server.
+integrations/asgi.py. No error of what is looked at here comes out, and but for the last message no frame of ours stands
+between the application and the server.
 """
+
+
 cdef inline object _from(object mapping, str key, object default):
     if type(mapping) is dict:
         return (<dict>mapping).get(key, default)
