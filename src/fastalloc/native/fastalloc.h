@@ -252,7 +252,7 @@ fa_scope fa_phase_open(fa_scope parent, const char *name, size_t name_bytes,
 void fa_scope_rename(fa_scope scope, const char *name, size_t name_bytes);
 void fa_scope_release(fa_scope scope);
 uint64_t fa_scope_span_id(fa_scope scope);
-uint64_t fa_scope_held_bytes(fa_scope scope); /* as in its totals, without the lock: 5 ns */
+uint64_t fa_scope_held_bytes(fa_scope scope); /* as in its totals, without the lock */
 /* Samples in this scope, and in all that is opened inside it from here on, so many bytes apart; in
  * whatever thread. Wider than the process's interval: nothing changes. */
 void fa_scope_record_closely(fa_scope scope, uint32_t interval_bytes);
