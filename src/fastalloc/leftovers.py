@@ -165,7 +165,8 @@ def _recording(path: str, status: os.stat_result) -> Item:
     finally:
         os.close(fd)
     if header[: len(_MAGIC)] != _MAGIC or len(header) < _HEADER_BYTES:
-        return item  # not ours, or never finished
+        item.alive = bool(locked) and not any(header[: len(_MAGIC)])  # being created
+        return item  # else not ours, or never finished
     pid, state, ended = (
         int.from_bytes(header[offset : offset + 4], "little")
         for offset in (_PID_OFFSET, _STATE_OFFSET, _EXIT_OFFSET)

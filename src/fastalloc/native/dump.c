@@ -111,11 +111,6 @@ static void give_back_untouched(void)
 
 /* --- the copy of the recording ------------------------------------------------------------- */
 
-static uint64_t page_up(uint64_t bytes)
-{
-    return (bytes + PAGE - 1) & ~(uint64_t)(PAGE - 1);
-}
-
 static uint64_t used_bytes(const struct fa_region *region)
 {
     uint64_t used = region->used < region->capacity ? region->used : region->capacity;

@@ -22,6 +22,8 @@
  *     recorder's lock and has made `sequence` odd. A reader that sees the same even value
  *     before and after copying has a consistent copy; one that finds it odd in a dead
  *     process's file recomputes the totals from the live table.
+ *  5. `magic` is written last, when all else is whole: a file that begins with zeros is being created,
+ *     if it is locked, or never was finished.
  */
 #ifndef FA_LAYOUT_H
 #define FA_LAYOUT_H

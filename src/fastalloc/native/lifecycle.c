@@ -13,6 +13,7 @@
 #include "patches.h"
 #include "recorder.h"
 #include "recording.h"
+#include "recording_file.h"
 #include "records.h"
 #include "sampler.h"
 #include "scopes.h"
@@ -228,7 +229,7 @@ fa_status fa_stop(int at_exit)
     fa.header->state = at_exit ? FA_STATE_EXITED : FA_STATE_STOPPED;
     fa.header->sequence = (fa.header->sequence | 1u) + 1u; /* the file stays as it is now */
     fa.generation++;
-    recording_trim();
+    recording_file_trim();
     recording_detach();
     lost_file_unwatch();
     fa_tls.slot = &fa_nobody;

@@ -12,6 +12,7 @@
 #include "lost_file.h"
 #include "recorder.h"
 #include "recording.h"
+#include "recording_file.h"
 
 /*  folder/fastalloc-7-1764.recording --> /proc/7/fd/200 --> memfd, mapped by process 7
  *
@@ -52,11 +53,11 @@ static int open_memory(uint64_t bytes)
 
 static void name_link(int fd)
 {
-    recording_name_file(link_path);
+    recording_file_name(link_path, 0);
     memcpy(target, "/proc/", 6);
-    char *at = recording_put_number(target + 6, (uint64_t)getpid());
+    char *at = recording_file_put_number(target + 6, (uint64_t)getpid());
     memcpy(at, "/fd/", 4);
-    *recording_put_number(at + 4, (uint64_t)fd) = 0;
+    *recording_file_put_number(at + 4, (uint64_t)fd) = 0;
 }
 
 /* Another mapping of the same content under the same addresses. What other threads count into their slots
@@ -89,7 +90,7 @@ void memory_file_show(void)
             close(fd);
         } else {
             memory_fd = fd;
-            recording_lock_file(fd);
+            recording_file_lock(fd);
             lost_file_watch();
         }
     }

@@ -15,6 +15,7 @@
 #include "oom_kills.h"
 #include "raw_memory.h"
 #include "recorder.h"
+#include "recording_file.h"
 
 static const char *failed_step = "";
 static uint64_t unsettled_since_ns; /* a forked child without a file yet; 0: there is one */
@@ -53,11 +54,6 @@ static const struct {
     [FA_TIMELINE_LONG] = {sizeof(struct fa_tick), 1440, 0},
     [FA_EVENTS] = {sizeof(struct fa_event), 256, 0},
 };
-
-static uint64_t page_up(uint64_t bytes)
-{
-    return (bytes + FA_PAGE_BYTES - 1) & ~(uint64_t)(FA_PAGE_BYTES - 1);
-}
 
 static uint64_t lay_out(struct fa_region regions[FA_REGION_COUNT], uint32_t scale)
 {
@@ -100,35 +96,6 @@ static uint64_t clock_ns(clockid_t clock)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-char *recording_put_number(char *at, uint64_t number)
-{
-    char digits[24];
-    int count = 0;
-    do digits[count++] = (char)('0' + number % 10);
-    while ((number /= 10));
-    while (count) *at++ = digits[--count];
-    return at;
-}
-
-static void name_file(char *path, uint64_t start_time_ns)
-{
-    /* No printf: a forked child comes here with only async-signal-safe calls allowed. */
-    char *at = path;
-    size_t length = strlen(fa.directory);
-    memcpy(at, fa.directory, length);
-    at += length;
-    memcpy(at, "/fastalloc-", 11);
-    at = recording_put_number(at + 11, (uint64_t)getpid());
-    *at++ = '-';
-    at = recording_put_number(at, start_time_ns / 1000000);
-    memcpy(at, ".recording", 11);
-}
-
-void recording_name_file(char *path)
-{
-    name_file(path, clock_ns(CLOCK_REALTIME));
-}
-
 /* Field 22 of /proc/self/stat. The command (field 2) may hold anything, so start behind its
  * last parenthesis. By way of the folder: the whole path qemu's user-mode emulation answers itself,
  * with a start some ticks after the one that other processes see. */
@@ -152,49 +119,6 @@ static uint64_t process_start_ticks(void)
     return ticks;
 }
 
-/* Locks the file for as long as its mapping lives: the lock belongs to the open file, which the
- * mapping keeps after the descriptor is closed, and which goes with the process however it ends. Readers
- * ask for the lock to tell whether the process lives, also from another pid namespace. Where the file
- * system knows no such locks, readers look for the pid alone. Async-signal-safe. */
-void recording_lock_file(int fd)
-{
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    (void)fcntl(fd, F_OFD_SETLK, &whole);
-}
-
-static uint64_t keep_free_bytes;
-
-/* Whether the disk has room for so many bytes and the floor besides. Async-signal-safe. */
-static int has_room(int fd, uint64_t bytes)
-{
-    struct statfs disk;
-    if (!keep_free_bytes || fstatfs(fd, &disk) != 0) return 1;
-    return (uint64_t)disk.f_bavail * (uint64_t)disk.f_bsize >= bytes + keep_free_bytes;
-}
-
-/* Opens a new file of our own, never one that somebody put there, and reserves its space: a
- * full disk shows here, not as SIGBUS inside a hook. Async-signal-safe. */
-static int open_file(uint64_t bytes)
-{
-    int fd = open(fa.path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        failed_step = "creating the recording";
-        return -1;
-    }
-    int room = has_room(fd, bytes);
-    int error = room ? posix_fallocate(fd, 0, (off_t)bytes) : ENOSPC;
-    if (error) {
-        failed_step = room ? "reserving disk space for the recording"
-                           : "leaving keep_free_bytes of the disk free";
-        close(fd);
-        unlink(fa.path);
-        errno = error;
-        return -1;
-    }
-    recording_lock_file(fd);
-    return fd;
-}
-
 static void identify(struct fa_header *header)
 {
     header->pid = (uint32_t)getpid();
@@ -202,12 +126,6 @@ static void identify(struct fa_header *header)
     header->process_start_ticks = process_start_ticks();
     struct stat namespace;
     header->pid_namespace = stat("/proc/self/ns/pid", &namespace) == 0 ? namespace.st_ino : 0;
-}
-
-/* Or the first touch of a page reads megabytes around it, which count for the cgroup. */
-static void read_no_further(void *mapped, uint64_t bytes)
-{
-    madvise(mapped, bytes, MADV_RANDOM);
 }
 
 fa_status recording_create(const struct fa_config *config)
@@ -221,14 +139,14 @@ fa_status recording_create(const struct fa_config *config)
     first.file_bytes = lay_out(first.regions, config->scale);
 
     strcpy(fa.directory, config->directory);
-    keep_free_bytes = config->keep_free_bytes;
+    recording_file_keep_free(config->keep_free_bytes);
     int fd = -1;
     for (int tries = 0; tries < 4; tries++) { /* a name has milliseconds: the recording before may be as young */
         if (tries) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
         first.start_time_ns = clock_ns(CLOCK_REALTIME);
         first.start_monotonic_ns = clock_ns(CLOCK_MONOTONIC);
-        name_file(fa.path, first.start_time_ns);
-        fd = config->in_memory ? -1 : open_file(first.file_bytes);
+        recording_file_name(fa.path, first.start_time_ns);
+        fd = config->in_memory ? -1 : recording_file_open(first.file_bytes);
         if (fd >= 0 || config->in_memory || errno != EEXIST) break;
     }
     if (fd < 0 && !config->in_memory) return FA_ERROR_SYSTEM;
@@ -248,10 +166,9 @@ fa_status recording_create(const struct fa_config *config)
         errno = error;
         return recording_fail("mapping the recording");
     }
-    if (!config->in_memory) read_no_further(memory, first.file_bytes);
+    if (!config->in_memory) recording_file_mapped(memory, first.file_bytes);
     if (memory != fa.header) fa.mapped_bytes = first.file_bytes;
     if (config->in_memory) fa.path[0] = 0;
-    memcpy(first.magic, FA_MAGIC, 8);
     first.layout_version = FA_LAYOUT_VERSION;
     first.header_bytes = sizeof first;
     first.mode = config->mode;
@@ -268,13 +185,14 @@ fa_status recording_create(const struct fa_config *config)
     fa.max_frames = config->max_frames;
     unsettled_since_ns = 0;
     recording_bind();
-    if (!config->in_memory) lost_file_watch();
     if (config->options) {
         size_t length = strlen(config->options);
         if (length > REGION(FA_OPTIONS).capacity) length = 0; /* never half a JSON text */
         memcpy((char *)fa.header + REGION(FA_OPTIONS).offset, config->options, length);
         REGION(FA_OPTIONS).used = length;
     }
+    recording_file_is_whole(fa.header);
+    if (!config->in_memory) lost_file_watch();
     if (config->in_memory) memory_file_show();
     return FA_OK;
 }
@@ -290,33 +208,19 @@ void recording_detach(void)
     *fa.header = last;
 }
 
-void recording_trim(void)
-{
-    if (fa.header->pid != (uint32_t)getpid()) return; /* never another process's file */
-    int fd = fa.path[0] ? open(fa.path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-    if (fd < 0) return;
-    for (int id = 0; id < FA_REGION_COUNT; id++) {
-        const struct fa_region *region = &REGION(id);
-        uint64_t used = region->used < region->capacity ? region->used : region->capacity;
-        uint64_t from = page_up(region->offset + used * region->stride);
-        uint64_t to = page_up(region->offset + (uint64_t)region->capacity * region->stride);
-        /* Not every file system can; then the file stays as large as it was reserved. */
-        if (from < to) (void)!fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from, (off_t)(to - from));
-    }
-    close(fd);
-}
-
 /* --- what is in use, copied ------------------------------------------------------------- */
 
 void recording_copy_used(void *to, const void *from)
 {
     const struct fa_header *header = from;
-    memcpy(to, from, header->header_bytes);
+    memcpy((char *)to + sizeof header->magic, (const char *)from + sizeof header->magic,
+           header->header_bytes - sizeof header->magic);
     for (int id = 0; id < FA_REGION_COUNT; id++) {
         const struct fa_region *region = &header->regions[id];
         uint64_t used = region->used < region->capacity ? region->used : region->capacity;
         memcpy((char *)to + region->offset, (const char *)from + region->offset, used * region->stride);
     }
+    recording_file_is_whole(to);
 }
 
 uint64_t fa_file_bytes(void)
@@ -393,20 +297,20 @@ static int move_to_file(void)
 {
     uint64_t bytes = fa.header->file_bytes;
     fa.header->oom_kills_at_start = oom_kills_now();
-    recording_name_file(fa.path);
-    int fd = open_file(bytes);
+    recording_file_name(fa.path, 0);
+    int fd = recording_file_open(bytes);
     void *file = fd < 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     int failed = file == MAP_FAILED, error = errno;
     if (!failed) {
         /* What other threads count into their slots between the copy and the switch is lost;
          * all else waits for the lock. */
-        read_no_further(file, bytes);
+        recording_file_mapped(file, bytes);
         recording_copy_used(file, fa.header);
         munmap(file, bytes);
         if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
             fa.active = 0;
         memory_file_hide();
-        read_no_further(fa.header, bytes);
+        recording_file_mapped(fa.header, bytes);
         lost_file_watch();
     } else {
         if (fd >= 0) unlink(fa.path);

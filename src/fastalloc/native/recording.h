@@ -10,22 +10,11 @@ fa_status recording_create(const struct fa_config *config);
 /* Puts anonymous memory in the mapping's place: the file stays as it is, late writers are safe. */
 void recording_detach(void);
 
-/* Gives back the disk space of what was never used. The file keeps its size. */
-void recording_trim(void);
-
-/* Copies the header and what is in use of each region, to the same offsets. Under the lock. */
+/* Copies the header and what is in use of each region, to the same offsets, the magic last. Under the lock. */
 void recording_copy_used(void *to, const void *from);
 
 /* Notes what failed, for fa_error_step; errno says why. */
 fa_status recording_fail(const char *step);
-
-/* Writes the path of a recording of this process that begins now; room for sizeof fa.path. Likewise a
- * number, without an end; returns where it ends. Both async-signal-safe. */
-void recording_name_file(char *path);
-char *recording_put_number(char *at, uint64_t number);
-
-/* Lets readers see that the process lives, as long as the file is mapped. Async-signal-safe. */
-void recording_lock_file(int fd);
 
 /* Points the region pointers into the mapping. */
 void recording_bind(void);
@@ -41,5 +30,10 @@ void recording_settle(uint64_t after_ns);
 int recording_settled(void);
 #define FA_SETTLE_NS 50000000ull
 #define FA_SETTLE_BYTES (8u << 20) /* or as soon as it has allocated that much */
+
+static inline uint64_t page_up(uint64_t bytes)
+{
+    return (bytes + FA_PAGE_BYTES - 1) & ~(uint64_t)(FA_PAGE_BYTES - 1);
+}
 
 #endif

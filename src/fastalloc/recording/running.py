@@ -21,6 +21,7 @@ from fastalloc.recording import in_memory
 from fastalloc.recording.errors import RecordingError
 from fastalloc.recording.layout import HEADER, LAYOUT_VERSION, MAGIC, Control, Mode, State
 from fastalloc.recording.process import is_alive
+from fastalloc.recording.source import await_creation
 
 WORDS = ("control", "dump_requests", "resident_requests")
 POLL_SECONDS = 0.02
@@ -53,6 +54,7 @@ class Running:
             status = os.fstat(self._descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != names:
                 raise self._refused("it is no regular file with one name")
+            await_creation(self._descriptor)
             self.header = self.read()
             self.pid = int(self.header["pid"])
             self._check_process(status, proc)

@@ -6,6 +6,7 @@ import fcntl
 import os
 import stat
 import struct
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from fastalloc.recording.errors import RecordingError
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 _FLOCK = struct.Struct("hhqqi4x")
 """struct flock on 64-bit Linux: type, whence, start, length (0: to the end), pid."""
 _WRITE_LOCK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+CREATION_SECONDS = 1.0
+"""A recorder fills a new file in milliseconds, and writes the magic last."""
+UNLOCKED_SECONDS = 0.05
+"""It locks it as soon as it is there; where the file system has no locks, its age has to tell."""
 
 
 class Source(Protocol):
@@ -40,16 +45,16 @@ class File:
 
     def __init__(self, path: Path) -> None:
         """Open it. RecordingError if that fails or it is no regular file; never waits, as
-        opening a pipe would."""
+        opening a pipe would, but for a recorder that is creating it: a second at most."""
         self.path = path
         self._descriptor = _open(path)
-        status = os.fstat(self._descriptor)
-        self.size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
             os.close(self._descriptor)
             raise RecordingError(
                 f"{path}: is not a regular file; name a recording or a dump's folder"
             )
+        await_creation(self._descriptor)
+        self.size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> File:
         return self
@@ -59,11 +64,7 @@ class File:
 
     def is_locked(self) -> bool:
         """See Source. Asks only; takes no lock that the recorder could run into."""
-        try:
-            answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, _WRITE_LOCK)
-        except OSError:  # a file system without such locks
-            return False
-        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+        return _is_locked(self._descriptor)
 
     def fill(self, view: memoryview, offset: int) -> None:
         """See Source."""
@@ -96,6 +97,24 @@ class Image:
     def fill(self, view: memoryview, offset: int) -> None:
         """See Source."""
         view[:] = self._image[offset : offset + len(view)]
+
+
+def await_creation(descriptor: int) -> None:
+    """Return when the file begins with something, or no recorder is at work on it, or after a second."""
+    until = time.monotonic() + CREATION_SECONDS
+    while not any(os.pread(descriptor, 8, 0)) and time.monotonic() < until:
+        age = time.time() - os.fstat(descriptor).st_mtime
+        if not _is_locked(descriptor) and not 0 <= age < UNLOCKED_SECONDS:
+            return
+        time.sleep(0.002)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _WRITE_LOCK)
+    except OSError:  # a file system without such locks
+        return False
+    return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
 
 
 def _open(path: Path) -> int:

@@ -104,11 +104,13 @@ def _forget_stacks(entries: dict[Region, npt.NDArray[Any]]) -> None:
 def read_header(source: Source) -> np.void:
     """The header, as layout.HEADER: of a recording of this layout that is as long as it says."""
     path, size = source.path, source.size
-    if size == 0:
-        raise RecordingError(f"{path}: is empty, so nothing was recorded into it; delete it")
     start = np.zeros(min(size, HEADER.itemsize), np.uint8)
     source.fill(start.data, 0)
     found = start[: len(layout.MAGIC)].tobytes()
+    if not any(found) and source.is_locked():
+        raise RecordingError(f"{path}: is being created by a running process; try again")
+    if size == 0:
+        raise RecordingError(f"{path}: is empty, so nothing was recorded into it; delete it")
     if found != layout.MAGIC:
         unfinished = not any(found)
         raise RecordingError(
