@@ -276,14 +276,19 @@ def test_names_beyond_ascii_and_surrogates_are_kept_or_replaced(programs: Progra
     assert stack[6].function == "nul\ufffdinside"
 
 
-@pytest.mark.parametrize("interval", [1, 3000])
-def test_code_at_the_address_of_dead_code_is_told_from_it(
-    programs: Programs, interval: int
-) -> None:
+def code_objects_one_after_another(
+    programs: Programs, interval: int, *, before: str = "", each: str = "pass", after: str = ""
+) -> dict[str, object]:
+    """4,000 code objects, many at the address of an earlier one, each of which allocates at a line of its
+    own. `each`, `after`: what is done before each, as i, and at the end. Checks that no sample has another's line."""
     done = programs.run(
         f"""
+        import ctypes
         import fastalloc
         from tests.core.inside import *
+        # Where CPython keeps the destructor of a type: behind its head, its name and two sizes.
+        destructor = ctypes.c_void_p.from_address(id(type(compile("", "", "exec"))) + 6 * 8)
+        {before}
         fastalloc.start(interval_bytes={interval}, scale=16)
         kept, addresses = [], set()
         def one(i):
@@ -291,11 +296,16 @@ def test_code_at_the_address_of_dead_code_is_told_from_it(
             code = compile(source, f"<source {{i:04d}}>", "exec")
             addresses.add(id(code))
             exec(code, {{"kept": kept}})
-        for i in range(4000): one(i)
+        for i in range(4000):
+            {each}
+            one(i)
         fastalloc.stop()
-        answer(made={{id(block): i for i, block in enumerate(kept)}}, addresses=len(addresses))
+        told = {{}}
+        {after}
+        answer(made={{id(block): i for i, block in enumerate(kept)}}, addresses=len(addresses), **told)
         """
     )
+    assert done.answer["addresses"] < 3500  # else nothing was tested
     snapshot = done.snapshot()
     wrong, right = [], 0
     for sample in snapshot.live[snapshot.live["size"] == 5033]:
@@ -310,6 +320,42 @@ def test_code_at_the_address_of_dead_code_is_told_from_it(
             wrong.append((leaf, expected))
     assert right > 1000
     assert wrong == []
+    return dict(done.answer)
+
+
+@pytest.mark.parametrize("interval", [1, 3000])
+def test_code_at_the_address_of_dead_code_is_told_from_it(
+    programs: Programs, interval: int
+) -> None:
+    code_objects_one_after_another(programs, interval)
+
+
+def test_it_is_where_another_tool_takes_the_destructor_away(programs: Programs) -> None:
+    code_objects_one_after_another(
+        programs,
+        1,
+        before="theirs = destructor.value",
+        each="if i == 2000: destructor.value = theirs",
+    )
+
+
+def test_it_is_after_times_without_hooks(programs: Programs) -> None:
+    code_objects_one_after_another(
+        programs,
+        1,
+        each="if i in (500, 1000, 1500): fastalloc.disable(); one(9999); kept.pop(); fastalloc.enable()",
+    )
+
+
+def test_the_destructor_of_code_objects_is_put_back(programs: Programs) -> None:
+    told = code_objects_one_after_another(
+        programs,
+        1,
+        before="theirs = destructor.value",
+        each="ours = destructor.value",
+        after="told = dict(put_back=destructor.value == theirs, was_ours=ours != theirs)",
+    )
+    assert told["put_back"] and told["was_ours"]
 
 
 def test_threads_and_thread_pools_have_their_own_stacks(programs: Programs) -> None:

@@ -142,6 +142,8 @@ static inline int frame_is_pythons(const struct _PyInterpreterFrame *frame)
 #endif
 }
 
+#define PROLOGUE 32
+
 /* The frame's code and instruction (in code units); NULL for frames that are not Python's or not
  * complete yet. */
 static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *lasti)
@@ -155,7 +157,9 @@ static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *l
     *lasti = (int)(frame->prev_instr - CODE_UNITS(code));
 #else
     *lasti = (int)(frame->prev_instr - CODE_UNITS(code));
-    if (frame->owner != FRAME_OWNED_BY_GENERATOR && *lasti < code->_co_firsttraceable) return NULL;
+    /* Before its first instruction proper come those for cells and closures. Looked up for the first ones alone, since it
+     * takes another cache line: a frame with more cells than that is seen a little early. */
+    if (*lasti < PROLOGUE && frame->owner != FRAME_OWNED_BY_GENERATOR && *lasti < code->_co_firsttraceable) return NULL;
 #endif
     return code;
 }
@@ -163,7 +167,7 @@ static inline PyCodeObject *frame_code(struct _PyInterpreterFrame *frame, int *l
 /* Tells a code object from another that had the same address before. From 3.12 on each gets a
  * version number when it is made (0: the numbers have run out). Else what tells source apart: the
  * name's hash, the file name's end, the first line, and the sizes. */
-static inline uint64_t code_identity(const PyCodeObject *code)
+static inline uint64_t code_fingerprint(const PyCodeObject *code)
 {
 #if PY_VERSION_HEX >= 0x030c0000
     if (code->co_version) return (uint64_t)code->co_version << 32;

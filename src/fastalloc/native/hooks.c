@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "codes.h"
 #include "fastalloc.h"
 #include "hooks.h"
 #include "sampler.h"
@@ -183,6 +184,7 @@ void hooks_set_level(int level)
             }
         }
         set_arena_hook(1);
+        codes_watch();
     }
     if (level >= 2 && installed.level < 2) {
         install(FA_DOMAIN_MEM);
@@ -195,6 +197,7 @@ void hooks_set_level(int level)
     if (level == 0 && installed.level > 0) {
         set_arena_hook(0);
         uninstall(FA_DOMAIN_RAW);
+        codes_unwatch();
     }
     installed.level = level;
 }

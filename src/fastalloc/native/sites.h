@@ -2,7 +2,7 @@
  *
  *   raw frames --> (whole-stack cache) --> node (leaf of the tree of stacks) --> site (node, domain)
  *
- * A code object is known by its address and an identity (see code_identity), since addresses are
+ * A code object is known by its address and an identity (see codes.h), since addresses are
  * used again; at first sight its names are copied into the recording, so that no reference to it is kept and a dead process's file
  * explains itself. What is interned is content: two code objects with the same names, first line
  * and line table are one function.

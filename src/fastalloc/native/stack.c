@@ -1,3 +1,4 @@
+#include "codes.h"
 #include "cpython_frames.h"
 
 #include "recorder.h"
@@ -43,7 +44,7 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
 {
     PyThreadState *state = walkable_state();
     uint64_t mixed = 0x51ED270B;
-    int count = 0;
+    int count = 0, watched = codes_watched();
     *cut = 0;
     if (!state) return -1;
     for (struct _PyInterpreterFrame *frame = newest_frame(state); frame; frame = frame->previous) {
@@ -55,9 +56,8 @@ int stack_walk_nopy(struct raw_frame *frames, int capacity, uint64_t *hash, int 
             *cut = 1;
             break;
         }
-        uint64_t identity = code_identity(code);
-        frames[count++] = (struct raw_frame){code, identity, lasti, FRAME_PYTHON};
-        mix(&mixed, ((uintptr_t)code ^ identity) + (uint64_t)(uint32_t)lasti * 0xD6E8FEB86659FD93ull);
+        frames[count] = (struct raw_frame){code, code_identity(code, watched), lasti, FRAME_PYTHON};
+        mix(&mixed, frame_hash(&frames[count++]));
     }
     mix(&mixed, (uint64_t)*cut);
     *hash = mixed ? mixed : 1;
@@ -82,6 +82,10 @@ static size_t utf8_nopy(PyObject *text, char *to, size_t capacity)
     int kind = (int)PyUnicode_KIND(text);
     const void *data = PyUnicode_DATA(text);
     size_t used = 0;
+    if (PyUnicode_IS_ASCII(text) && (size_t)length + 4 <= capacity && !memchr(data, 0, (size_t)length)) {
+        memcpy(to, data, (size_t)length);
+        return (size_t)length;
+    }
     for (Py_ssize_t i = 0; i < length && used + 4 <= capacity; i++) {
         uint32_t c = PyUnicode_READ(kind, data, i);
         if (c >= 0xD800 && c < 0xE000) c = 0xFFFD; /* surrogates have no UTF-8 */
@@ -105,6 +109,20 @@ static size_t utf8_nopy(PyObject *text, char *to, size_t capacity)
     return used;
 }
 
+/* Eight bytes at a time: line tables have kilobytes. */
+static uint32_t hash_of(const char *bytes, size_t count)
+{
+    uint64_t hash = count, word = 0;
+    for (; count >= sizeof word; bytes += sizeof word, count -= sizeof word) {
+        memcpy(&word, bytes, sizeof word);
+        mix(&hash, word);
+    }
+    word = 0;
+    memcpy(&word, bytes, count);
+    mix(&hash, word);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
 void stack_names_nopy(const struct raw_frame *frame, struct code_names *names)
 {
     PyCodeObject *code = (PyCodeObject *)frame->code;
@@ -112,10 +130,7 @@ void stack_names_nopy(const struct raw_frame *frame, struct code_names *names)
         utf8_nopy(code->co_qualname ? code->co_qualname : code->co_name, names->function, sizeof names->function);
     names->file_bytes = utf8_nopy(code->co_filename, names->file, sizeof names->file);
     names->first_line = code->co_firstlineno;
-    uint32_t hash = 2166136261u;
-    const unsigned char *table = (const unsigned char *)PyBytes_AS_STRING(code->co_linetable);
-    for (Py_ssize_t i = 0; i < PyBytes_GET_SIZE(code->co_linetable); i++) hash = (hash ^ table[i]) * 16777619u;
-    names->line_table_hash = hash;
+    names->line_table_hash = hash_of(PyBytes_AS_STRING(code->co_linetable), (size_t)PyBytes_GET_SIZE(code->co_linetable));
 }
 
 /* --- the scope that the running context names -------------------------------------------- */

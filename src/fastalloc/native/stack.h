@@ -18,6 +18,13 @@ struct raw_frame {
     uint32_t kind;     /* enum frame_kind */
 };
 
+/* Multiplied, both: an identity may be a small number, which changes the bits of addresses that neighbours differ in. */
+static inline uint64_t frame_hash(const struct raw_frame *frame)
+{
+    return ((uintptr_t)frame->code ^ frame->identity * 0x9E3779B97F4A7C15ull) +
+           (uint64_t)(uint32_t)frame->lasti * 0xD6E8FEB86659FD93ull;
+}
+
 #define FA_MAX_STACK (FA_MAX_FRAMES + FA_MAX_NATIVE_FRAMES)
 
 /* Fills `frames` leaf first. Returns how many; -1: this thread has no Python stack now. `cut`:
