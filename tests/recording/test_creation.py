@@ -95,3 +95,35 @@ def test_every_recording_can_be_read_as_soon_as_its_name_is_there(tmp_path: Path
                 read(path)
     assert process.returncode == 0
     assert len(seen) >= 150
+
+
+HELD = """
+import sys, time
+import fastalloc
+
+for _ in range(60):
+    fastalloc.start(dir=sys.argv[1], keep_count=0)
+    time.sleep(0.03)
+    fastalloc.stop()
+"""
+
+
+def test_a_recording_that_is_seen_is_that_of_a_running_process(tmp_path: Path) -> None:
+    """Looked at once, as soon as its name is there, by a reader and by who would write a word."""
+    states, refused = [], []
+    seen: set[Path] = set()
+    with subprocess.Popen([sys.executable, "-c", HELD, tmp_path]) as process:
+        while process.poll() is None:
+            for path in set(tmp_path.glob("*.recording")) - seen:
+                seen.add(path)
+                if len(seen) % 2:
+                    states.append(read(path).state)
+                else:
+                    try:
+                        Running(path).__exit__()
+                    except RecordingError as error:
+                        if read(path).state != "stopped":  # by now: we came late
+                            refused.append(str(error))
+    assert process.returncode == 0 and len(seen) == 60
+    assert "running" in states and set(states) <= {"running", "stopped"}
+    assert refused == []

@@ -4,7 +4,7 @@
  * there, and address and count are the identity:
  *
  *   frame --> address of its code --> place, a hash of it --> freed[place]
- *   code object freed --> codes_free --> CPython's destructor, then freed[place] + 1
+ *   code object freed --> codes_free --> freed[place] + 1, CPython's destructor, freed[place] + 1
  *
  * A walk then reads one word of a small table per frame, and nothing of the code object: the names, the sizes and the
  * file's name, which tell one from another as well (code_fingerprint), lie in five cache lines more, and a stack has 30 frames.
@@ -12,12 +12,13 @@
  * Measured: see "Instructions of one sample" on the page of benchmarks.
  *
  * Safe, because
- *  1. the count moves on after the memory was given back, and before the GIL is: nobody can have made a code object at
- *     that address in between, and whoever walks during the destructor still finds the old one;
+ *  1. the count moves on before the memory is given back, so that an interpreter with a GIL of its own, which may get it at
+ *     once, finds another count; and after, since what runs during the destructor may look the old one up once more;
  *  2. it counts for an address, not for an object: places that several addresses share move on more often, and what is
  *     known of the others is looked up anew, by name, which finds what it was;
  *  3. where the destructor is not ours (another tool has put its own above, or taken ours away) a walk takes the
- *     fingerprint, which needs nobody to tell. Both never mix: identities of counts have the highest bit;
+ *     fingerprint, which needs nobody to tell. Both never mix: identities of counts have the highest bit. (Two tools, of which
+ *     one takes ours away and the other later puts it back, would leave a gap in the counts; none is known to.)
  *  4. what was freed while ours was not in place is not counted, so each time that it comes back all counts begin anew
  *     (the epoch).
  * The type is CPython's own and lives as long as the process, and so does this library.

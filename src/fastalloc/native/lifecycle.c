@@ -196,6 +196,7 @@ fa_status fa_start(const struct fa_config *config)
     fa.header->state = FA_STATE_RUNNING;
     __atomic_store_n(&fa.active, 1, __ATOMIC_RELEASE);
     event_write(FA_EVENT_START, config->mode, config->interval_bytes, 0);
+    recording_show(config);
     fa_unlock();
 
     own_cpu_calibrate();

@@ -191,10 +191,14 @@ fa_status recording_create(const struct fa_config *config)
         memcpy((char *)fa.header + REGION(FA_OPTIONS).offset, config->options, length);
         REGION(FA_OPTIONS).used = length;
     }
-    recording_file_is_whole(fa.header);
-    if (!config->in_memory) lost_file_watch();
-    if (config->in_memory) memory_file_show();
     return FA_OK;
+}
+
+void recording_show(const struct fa_config *config)
+{
+    recording_file_is_whole(fa.header);
+    if (config->in_memory) memory_file_show();
+    else lost_file_watch();
 }
 
 void recording_detach(void)
@@ -306,9 +310,9 @@ static int move_to_file(void)
          * all else waits for the lock. */
         recording_file_mapped(file, bytes);
         recording_copy_used(file, fa.header);
-        munmap(file, bytes);
         if (mmap(fa.header, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
             fa.active = 0;
+        munmap(file, bytes); /* not before: who looks whether anybody maps it shall find us */
         memory_file_hide();
         recording_file_mapped(fa.header, bytes);
         lost_file_watch();

@@ -4,8 +4,11 @@
 
 #include "fastalloc.h"
 
-/* Creates the file, reserves its disk space, maps it and writes an empty header. */
+/* Creates the file, reserves its disk space, maps it and writes an empty header, without the magic. */
 fa_status recording_create(const struct fa_config *config);
+
+/* Lets others see it: its tables have been begun, and it runs. Lock held. */
+void recording_show(const struct fa_config *config);
 
 /* Puts anonymous memory in the mapping's place: the file stays as it is, late writers are safe. */
 void recording_detach(void);

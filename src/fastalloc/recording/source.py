@@ -20,7 +20,7 @@ _FLOCK = struct.Struct("hhqqi4x")
 _WRITE_LOCK = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 CREATION_SECONDS = 1.0
 """A recorder fills a new file in milliseconds, and writes the magic last."""
-UNLOCKED_SECONDS = 0.05
+UNLOCKED_SECONDS = 0.5
 """It locks it as soon as it is there; where the file system has no locks, its age has to tell."""
 
 
@@ -53,7 +53,10 @@ class File:
             raise RecordingError(
                 f"{path}: is not a regular file; name a recording or a dump's folder"
             )
-        await_creation(self._descriptor)
+        try:
+            await_creation(self._descriptor)
+        except OSError:
+            pass  # what cannot be read says why when it is read
         self.size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> File:
@@ -104,7 +107,7 @@ def await_creation(descriptor: int) -> None:
     until = time.monotonic() + CREATION_SECONDS
     while not any(os.pread(descriptor, 8, 0)) and time.monotonic() < until:
         age = time.time() - os.fstat(descriptor).st_mtime
-        if not _is_locked(descriptor) and not 0 <= age < UNLOCKED_SECONDS:
+        if not _is_locked(descriptor) and abs(age) > UNLOCKED_SECONDS:
             return
         time.sleep(0.002)
 
