@@ -53,10 +53,7 @@ class File:
             raise RecordingError(
                 f"{path}: is not a regular file; name a recording or a dump's folder"
             )
-        try:
-            await_creation(self._descriptor)
-        except OSError:
-            pass  # what cannot be read says why when it is read
+        await_creation(self._descriptor)
         self.size = os.fstat(self._descriptor).st_size
 
     def __enter__(self) -> File:
@@ -103,13 +100,21 @@ class Image:
 
 
 def await_creation(descriptor: int) -> None:
-    """Return when the file begins with something, or no recorder is at work on it, or after a second."""
+    """Return when the file begins with something, or no recorder is at work on it, or after a second. What
+    cannot be read does not wait either: it says why when it is read."""
     until = time.monotonic() + CREATION_SECONDS
-    while not any(os.pread(descriptor, 8, 0)) and time.monotonic() < until:
+    while not _begins(descriptor) and time.monotonic() < until:
         age = time.time() - os.fstat(descriptor).st_mtime
         if not _is_locked(descriptor) and abs(age) > UNLOCKED_SECONDS:
             return
         time.sleep(0.002)
+
+
+def _begins(descriptor: int) -> bool:
+    try:
+        return any(os.pread(descriptor, 8, 0))
+    except OSError:
+        return True
 
 
 def _is_locked(descriptor: int) -> bool:
