@@ -290,12 +290,14 @@ def code_objects_one_after_another(
         destructor = ctypes.c_void_p.from_address(id(type(compile("", "", "exec"))) + 6 * 8)
         {before}
         fastalloc.start(interval_bytes={interval}, scale=16)
-        kept, addresses = [], set()
+        kept, addresses, codes = [], set(), []
         def one(i):
             source = "\\n" * (i % 50) + "kept.append(bytes(5000))\\n"
             code = compile(source, f"<source {{i:04d}}>", "exec")
             addresses.add(id(code))
             exec(code, {{"kept": kept}})
+            codes.append(code)
+            del codes[:-100]
         for i in range(4000):
             {each}
             one(i)
@@ -343,7 +345,7 @@ def test_it_is_after_times_without_hooks(programs: Programs) -> None:
     code_objects_one_after_another(
         programs,
         1,
-        each="if i in (500, 1000, 1500): fastalloc.disable(); one(9999); kept.pop(); fastalloc.enable()",
+        each="if i in (500, 1000, 1500): fastalloc.disable(); codes.clear(); fastalloc.enable()",
     )
 
 
