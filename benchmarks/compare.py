@@ -30,7 +30,7 @@ from benchmarks.profilers import PROFILERS
 from benchmarks.turns import WorkerError, last_line, launch
 from benchmarks.workloads import WORKLOADS
 
-ROUNDS, LEAST_ROUNDS = 8, 4
+ROUNDS, LEAST_ROUNDS = 12, 4
 SLOW_ROUNDS, LEAST_SLOW_ROUNDS = 5, 3
 SLOW_EVERY = 6
 """Launches of slow profilers: the first, and one beside every so many."""

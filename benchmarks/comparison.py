@@ -158,7 +158,7 @@ def by_workload(document: Document) -> Table:
     table = Table(
         f"CPU time by workload, {label(document)}",
         ["", *(PROFILERS[name].title for name in found)],
-        note=f"Geometric mean of the launches' medians, {_rounds(found, slow=False)}; of slow profilers, memray and below, {_rounds(found, slow=True)}. "
+        note=f"Geometric mean of the launches' medians (without the highest and the lowest fifth), {_rounds(found, slow=False)}; of slow profilers, memray and below, {_rounds(found, slow=True)}. "
         "In brackets the quartiles. -: it failed, see below.",
     )
     for workload in document["workloads"]:

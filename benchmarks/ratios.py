@@ -17,8 +17,9 @@ class Ratio:
     """CPU time of one profiler over that of none: each round over none's round beside it."""
 
     mean: float
-    """The geometric mean of the launches' medians. A round may be slow by accident, hence the median; of launches none
-    is: they differ by the place of things in memory, which is drawn by lot (lot.py)."""
+    """The geometric mean of the launches' medians, without the fifth that is highest and the fifth that is lowest. A
+    round may be slow by accident, hence the median. So may a launch: of 4,000 processes one took twice its time from its
+    first round to its last. The others differ by the place of things in memory, which is drawn by lot (lot.py)."""
     low: float  # first quartile
     high: float  # third quartile
     rounds: int
@@ -30,20 +31,34 @@ class Ratio:
         """Standard error of the mean: the larger of what rounds tell and what launches tell.
 
         Of rounds: that of a normal variable's median, from the quartiles, as notched box plots have it. It knows
-        nothing of what a new launch changes; of launches: the deviation of their medians. A few launches may agree
-        by accident, so neither does alone. Infinite where a single round tells nothing.
+        nothing of what a new launch changes; of launches: that of a trimmed mean, from the deviation of their medians, where
+        those left out count as the nearest that is not (Tukey and McLaughlin 1963). A few launches may agree by accident,
+        so neither does alone. Infinite where a single round tells nothing.
         """
         if self.rounds < 2:
             return math.inf
         error = 1.2533 * (self.high - self.low) / 1.349 / math.sqrt(self.rounds)
         if len(self.by_launch) > 1:
-            between = statistics.stdev(self.by_launch) / math.sqrt(len(self.by_launch))
+            count, ends = len(self.by_launch), _ends(self.by_launch)
+            nearest = _without_ends(self.by_launch)
+            drawn_in = [min(max(ratio, nearest[0]), nearest[-1]) for ratio in self.by_launch]
+            between = statistics.stdev(drawn_in) / (1 - 2 * ends / count) / math.sqrt(count)
             error = max(error, between)
         return error
 
     def above(self, limit: float) -> bool:
         """Whether it is over the limit by more than noise: two standard errors."""
         return self.mean - 2 * self.error > limit
+
+
+def _ends(launches: Sequence[float]) -> int:
+    """How many are left out at either end."""
+    return len(launches) // 5
+
+
+def _without_ends(launches: Sequence[float]) -> list[float]:
+    ends = _ends(launches)
+    return sorted(launches)[ends : len(launches) - ends]
 
 
 def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
@@ -58,7 +73,7 @@ def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
         return Ratio(every[0], every[0], every[0], 1, tuple(every)) if every else None
     low, _, high = statistics.quantiles(every, n=4, method="inclusive")
     medians = tuple(statistics.median(launch) for launch in launches)
-    return Ratio(geomean(medians), low, high, len(every), medians)
+    return Ratio(geomean(_without_ends(medians)), low, high, len(every), medians)
 
 
 def base(seconds: Mapping[str, Rounds], name: str) -> Rounds:

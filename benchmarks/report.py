@@ -41,8 +41,8 @@ there hooks cost more, since replacing an allocator undoes what the optimizer kn
 
 How to read the times: each number is CPU time over that of no profiler (the mean of two such processes), in rounds that
 lie side by side. Garbage is collected before each, or a full collection would be in one round and not in the next. Where
-the heap of a process lies is drawn by lot, since what a profiler imports moves it, and its place alone makes some per
-cent. "none, again" is the second process without a profiler over the first: how far it is from 1 is the noise, and no
+the heap of a process lies is drawn by lot, in part anew before each round, since what a profiler imports moves it, and its
+place alone makes some per cent. "none, again" is the second process without a profiler over the first: how far it is from 1 is the noise, and no
 smaller difference means anything. Instruction counts (valgrind) have next to no noise; they say what is done, not how
 long it takes.
 

@@ -12,7 +12,7 @@ import resource
 import sys
 import time
 
-from benchmarks.lot import kept_blocks, make_room
+from benchmarks.lot import kept_blocks, make_room, move
 from benchmarks.profilers import PROFILERS, kept
 
 TYPE_CHECKING = False
@@ -65,6 +65,7 @@ def main(profiler: str, workload: str, scratch: str, fixed_loops: int | None = N
         work()
     _say({"ready": True, "start_rss_bytes": started - before})
     for line in sys.stdin:
+        move()
         _say({"seconds": measure(work, int(line))})
     _say({"peak_rss_bytes": peak_rss_bytes() - sum(map(len, kept_blocks + room))})
     for tracker in kept:  # closes its file, whose size is told

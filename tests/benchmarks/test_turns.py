@@ -73,11 +73,16 @@ def test_slow_profilers_have_launches_of_their_own_in_few_of_the_launches(
 
 
 def test_the_heap_lies_by_lot_in_a_launch_and_where_it_always_does_in_a_count() -> None:
-    program = "import json; from benchmarks.lot import kept_blocks; print(json.dumps([len(b) for b in kept_blocks]))"
+    program = """
+import json, sys
+from benchmarks.lot import kept_blocks, move
+for _ in range(int(sys.argv[1])): move()
+print(json.dumps([len(block) for block in kept_blocks]))
+"""
 
-    def drawn(**variables: str) -> list[int]:
+    def drawn(moves: int = 0, **variables: str) -> list[int]:
         ran = subprocess.run(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", program, str(moves)],
             env={**environment(PYTHONPATH=str(ROOT)), **variables},
             capture_output=True,
             text=True,
@@ -89,7 +94,10 @@ def test_the_heap_lies_by_lot_in_a_launch_and_where_it_always_does_in_a_count() 
     assert first == drawn(BENCHMARK_LOT="dicts light 1")
     assert first != drawn(BENCHMARK_LOT="dicts none 1")
     assert 0 < max(first) < lot.BYTES
-    assert drawn() == []
+    moved = drawn(moves=1, BENCHMARK_LOT="dicts light 1")
+    other = sum(a != b for a, b in zip(first, moved, strict=True))
+    assert 0.4 * len(first) < other <= len(first) // 2  # one new size in 70 is the old one
+    assert drawn() == drawn(moves=1) == []
 
 
 def test_a_loop_of_one_is_warmed_up_too() -> None:
