@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 INTERVALS = {
     "disabled": 512 * 1024,
-    "standby": 512 * 1024,
+    # It watches what grows. At 512 KiB, large blocks alone gave pickle 4,000 samples a second: 0.9 % of its time.
+    "standby": 4 * 1024 * 1024,
     "light": 512 * 1024,
     "aggressive": 64 * 1024,
     "targeted": 1,
@@ -48,7 +49,7 @@ OPTIONS = (
         None,
         "Mean bytes between samples; 1 records every allocation. Smaller is finer and slower. When the "
         "table of live samples is full (see scale), the interval is doubled and half of them go. "
-        "By default 524288 (64 KiB in aggressive mode, 1 in targeted mode).",
+        "By default 524288 (4 MiB in standby, 64 KiB in aggressive mode, 1 in targeted mode).",
     ),
     Option("max_frames", "count", 128, "Frames kept per stack, the leaf-most ones; 1 to 256."),
     Option(
