@@ -38,6 +38,29 @@ def test_standby_records_arenas_and_large_blocks_by_line_and_no_small_ones(
     assert snapshot.header["arena_bytes"] >= arenas["weight"].sum()
 
 
+def test_standby_samples_large_blocks_an_eighth_as_often_as_light(programs: Programs) -> None:
+    done = programs.run(
+        """
+        import fastalloc
+        from tests.core.inside import *
+        def churn():
+            before = fastalloc.status().samples
+            for _ in range(8192): bytes(64 << 10)
+            return fastalloc.status().samples - before
+        fastalloc.start("standby")
+        standby, interval = churn(), fastalloc.status().interval_bytes
+        fastalloc.configure({"mode": "light"})
+        light, finer = churn(), fastalloc.status().interval_bytes
+        answer(standby=standby, light=light, interval=interval, finer=finer)
+        """
+    )
+    assert (done.answer["interval"], done.answer["finer"]) == (4 << 20, 512 << 10)
+    # 512 MiB are 128 strata, or 1,024. A block at a border may have the events of two; an interval is taken up within 1 MiB;
+    # the program itself allocates little beside it.
+    assert 120 <= done.answer["standby"] <= 136
+    assert 960 <= done.answer["light"] <= 1040
+
+
 def test_arenas_given_back_are_no_longer_held(programs: Programs) -> None:
     done = programs.run(
         """
