@@ -12,8 +12,8 @@ NATIVE = ("numpy", "pandas", "pillow", "lxml", "sqlite")
 
 
 def pillow() -> Callable[[], object]:
-    """A picture's thumbnail: PNG decoded, cropped, scaled, written as JPEG. (Read as JPEG, a third of the time hung on
-    whether a row of 1,200 bytes lay on a multiple of 32: libjpeg-turbo writes it past the caches then.)"""
+    """A picture's thumbnail: PNG decoded, cropped, scaled, written as JPEG. (Decoding a JPEG takes 208 us or 338, by where
+    its blocks happen to lie: the same in all rounds of a process, another in the next.)"""
     import io
 
     from PIL import Image
