@@ -3,8 +3,8 @@
 What a profiler imports moves all that is allocated later by the same bytes in each process, and where its blocks lie
 alone makes a workload up to 4 % faster or slower. That is an accident, and not what the profiler costs; yet it is the
 same in each launch, so no number of launches tells it apart. Drawn by lot it is spread, and its mean none. Half of the
-lots are drawn anew before each round: so a launch has many, and its median says more. Launches of dicts, numpy and
-pandas then differ by half of what they did.
+blocks are drawn anew before each round, so that a launch has many places: launches of dicts, numpy and pandas then
+differ by half of what they did.
 
 Another accident is how much room pymalloc has left when the work begins. json_dumps takes an arena or two from the
 system in each round and gives them back, each a fifth of its time: always one after fastalloc's start, which leaves some

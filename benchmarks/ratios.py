@@ -39,10 +39,9 @@ class Ratio:
             return math.inf
         error = 1.2533 * (self.high - self.low) / 1.349 / math.sqrt(self.rounds)
         if len(self.by_launch) > 1:
-            count, ends = len(self.by_launch), _ends(self.by_launch)
-            nearest = _without_ends(self.by_launch)
-            drawn_in = [min(max(ratio, nearest[0]), nearest[-1]) for ratio in self.by_launch]
-            between = statistics.stdev(drawn_in) / (1 - 2 * ends / count) / math.sqrt(count)
+            count, kept = len(self.by_launch), _trimmed(self.by_launch)
+            winsorized = [min(max(ratio, kept[0]), kept[-1]) for ratio in self.by_launch]
+            between = statistics.stdev(winsorized) / (len(kept) / count) / math.sqrt(count)
             error = max(error, between)
         return error
 
@@ -51,14 +50,10 @@ class Ratio:
         return self.mean - 2 * self.error > limit
 
 
-def _ends(launches: Sequence[float]) -> int:
-    """How many are left out at either end."""
-    return len(launches) // 5
-
-
-def _without_ends(launches: Sequence[float]) -> list[float]:
-    ends = _ends(launches)
-    return sorted(launches)[ends : len(launches) - ends]
+def _trimmed(launches: Sequence[float]) -> list[float]:
+    """In order, without a fifth at either end."""
+    left_out = len(launches) // 5
+    return sorted(launches)[left_out : len(launches) - left_out]
 
 
 def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
@@ -73,7 +68,7 @@ def compare(rounds: Rounds, none: Rounds) -> Ratio | None:
         return Ratio(every[0], every[0], every[0], 1, tuple(every)) if every else None
     low, _, high = statistics.quantiles(every, n=4, method="inclusive")
     medians = tuple(statistics.median(launch) for launch in launches)
-    return Ratio(geomean(_without_ends(medians)), low, high, len(every), medians)
+    return Ratio(geomean(_trimmed(medians)), low, high, len(every), medians)
 
 
 def base(seconds: Mapping[str, Rounds], name: str) -> Rounds:

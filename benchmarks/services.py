@@ -423,7 +423,7 @@ def table(documents: list[dict[str, Any]]) -> Table:
         ["", *(f"{d['interpreter']['label']}: {part}" for d in documents for part in parts)],
         note="CPU per request and latency at a fixed rate, "
         f"{100 * RATE_PART:.0f} % of what none can answer; requests/s: closed-loop, four connections. CPU: none in ms, "
-        "the others over the turns of both without a profiler beside it, geometric mean of the launches' medians, quartiles and one standard error. fastalloc with its defaults. "
+        "the others over the turns of both without a profiler beside it, geometric mean of the launches' medians (without the highest and the lowest fifth), quartiles and one standard error. fastalloc with its defaults. "
         "Of 1 % a median shows little: most turns have no request that is looked at. ddtrace's profiler with its "
         "defaults (stacks, locks, memory), without its tracer, telemetry and remote configuration, and no agent "
         "answers its uploads. django-silk as installed: it keeps each request. " + conditions + ".",
