@@ -16,7 +16,7 @@
 #include "watcher.h"
 
 #define MIB ((uint64_t)1 << 20)
-#define STEP_MOST (32 * MIB) /* a limit that was lowered is noticed within so many bytes */
+#define STEP_MOST (128 * MIB) /* a limit that was lowered is noticed within so many bytes */
 #define BACK_PERCENT 5u /* below summary_percent, before a second warning may come */
 #define WITNESS_NS 100000000ull /* later on, who allocates has nothing to do with it */
 #define WITNESS_PART 8u /* of what is left of the limit: growth that Python's acting is not put off for */
