@@ -14,6 +14,7 @@ from benchmarks import (
     native_accuracy,
     overheads,
     report,
+    service_counts,
     services,
     startup,
     trackers,
@@ -33,6 +34,7 @@ COMMANDS = {
     "startup": (startup.main, "what each profiler adds to the start of a process"),
     "trackers": (trackers.main, "what trackers add to requests, by tracker"),
     "services": (services.main, "services under load: CPU, latency, requests a second"),
+    "service-counts": (service_counts.main, "instructions of a request in services (valgrind)"),
     "accuracy": (accuracy.main, "what each profiler says of a heap that is known"),
     "native-accuracy": (
         native_accuracy.main,

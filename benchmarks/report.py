@@ -15,6 +15,7 @@ from benchmarks import (
     quotes,
     ratios,
     results,
+    service_counts,
     services,
     startup,
     targets,
@@ -221,7 +222,19 @@ def page() -> str:
     others, known = results.load("overheads"), results.load("accuracy")
     started, tracked, grown = (results.load(kind) for kind in ("startup", "trackers", "growth"))
     native, served = results.load("native-accuracy"), results.load("services")
-    every = [*compared, *started, *known, *native, *served, *counted, *others, *tracked, *grown]
+    requests = results.load("service-counts")
+    every = [
+        *compared,
+        *started,
+        *known,
+        *native,
+        *served,
+        *requests,
+        *counted,
+        *others,
+        *tracked,
+        *grown,
+    ]
     newest = results.revision(max(every, key=lambda d: str(d["date"]))) if every else ""
     parts = [INTRODUCTION]
     standing = results.DOCS.read_text() if results.DOCS.exists() else ""
@@ -282,6 +295,11 @@ def page() -> str:
         add(services.table(served))
     else:
         parts.append(earlier.section("Services"))
+    if requests:
+        section("Requests of services", requests)
+        add(service_counts.table(requests))
+    else:
+        parts.append(earlier.section("Requests of services"))
     if started or others or tracked:
         section("Other costs", [*started, *others, *tracked])
         add(*([startup.table(started)] if started else []))

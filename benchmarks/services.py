@@ -167,9 +167,9 @@ class Service:
         has for threads only; /proc counts in hundredths of a second."""
         return sum(time.clock_gettime((~pid << 3) | 2) for pid in self.processes())
 
-    def wait(self) -> None:
-        """Until it accepts connections."""
-        until = time.monotonic() + START_SECONDS
+    def wait(self, seconds: float = START_SECONDS) -> None:
+        """Until it accepts connections; so long at most."""
+        until = time.monotonic() + seconds
         while True:
             if self.process.poll() is not None or time.monotonic() > until:
                 raise ServiceError(said(self.process.poll() or 0, self.log()))
@@ -215,7 +215,8 @@ def _pin(cpu: int | None) -> list[str]:
     return [] if cpu is None else ["taskset", "--cpu-list", str(cpu)]
 
 
-def _variables(name: str, scratch: Path, seed: int) -> dict[str, str]:
+def variables(name: str, scratch: Path, seed: int) -> dict[str, str]:
+    """The environment of a variant whose files are in `scratch`."""
     own = {"FASTALLOC_DIR": str(scratch / "recordings")} if name.startswith("light") else {}
     return environment(
         PYTHONHASHSEED=str(seed),
@@ -235,9 +236,9 @@ def _serving(
     interpreter: Interpreter, app: str, name: str, scratch: Path, seed: int, cpu: int | None
 ) -> Iterator[Service]:
     """Start a variant; ended on exit, with all its processes."""
-    variant, variables = VARIANTS[name], _variables(name, scratch, seed)
+    variant, own = VARIANTS[name], variables(name, scratch, seed)
     if name == "silk":
-        _run(interpreter, ["-m", "django", "migrate", "silk", "--verbosity", "0"], variables)
+        _run(interpreter, ["-m", "django", "migrate", "silk", "--verbosity", "0"], own)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     runner = [str(interpreter.python.parent / variant.runner)] if variant.runner else []
@@ -245,7 +246,7 @@ def _serving(
         process = subprocess.Popen(
             [*_pin(cpu), *runner, str(interpreter.python), *APPS[app].command(port)],
             cwd=ROOT,
-            env=variables,
+            env=own,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -262,11 +263,16 @@ def _serving(
             process.wait()
 
 
-def _run(interpreter: Interpreter, arguments: Sequence[str], variables: dict[str, str]) -> None:
+def populate(interpreter: Interpreter, folder: Path, seed: int = 1) -> None:
+    """Make the Django shop's database in `folder`."""
+    _run(interpreter, ["-m", "fastalloc.demo.shop.populate"], variables("none", folder, seed))
+
+
+def _run(interpreter: Interpreter, arguments: Sequence[str], environ: dict[str, str]) -> None:
     done = subprocess.run(
         [str(interpreter.python), *arguments],
         cwd=ROOT,
-        env=variables,
+        env=environ,
         capture_output=True,
         text=True,
     )
@@ -299,11 +305,7 @@ def launch(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=FOLDER)))
         if app == "django":
-            _run(
-                interpreter,
-                ["-m", "fastalloc.demo.shop.populate"],
-                _variables("none", folder, seed),
-            )
+            populate(interpreter, folder, seed)
         load = stack.enter_context(Load(sending_cpu))
 
         def warm_up(name: str) -> float:

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from benchmarks.workloads import Work
 
 WARM_UP_SECONDS = 0.15
-SERVICES_HAVE = ("asyncio", "dataclasses", "inspect", "logging", "shutil", "tempfile", "weakref", "zipfile")
+SERVICES_HAVE = (
+    "asyncio",
+    "dataclasses",
+    "inspect",
+    "logging",
+    "shutil",
+    "tempfile",
+    "weakref",
+    "zipfile",
+)
 """Of the standard library, and with them what they import: a service has them before its work, and a profiler may be what
 brings some. Without a profiler and on a build without PGO, numpy's workload takes 1.2 % longer after they were imported,
 why is not known. So all processes have them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from benchmarks import lot  # noqa: F401  before all else: where things lie is drawn by lot
+from benchmarks.apps import hooks  # noqa: F401  of no profiler, where the variant says so
 
 # isort: split
 import fastalloc  # first: with FASTALLOC_MODE set, recording starts here

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.interpreters import describe
 from benchmarks.service_load import send
 
-from benchmarks import services
+from benchmarks import counting, service_counts, services
 
 SERVED_SECONDS = 0.02
 
@@ -93,3 +93,28 @@ def test_a_launch_measures_each_variant_and_names_one_that_fails(
     for each in found["turns"].values():
         assert each[0]["cpu_seconds"] > 0
         assert len(each[0]["milliseconds"]) % len(services.APPS[app].paths) == 0
+
+
+def test_counts_stand_beside_those_of_none_and_failures_are_told() -> None:
+    document = {
+        "interpreter": {"label": "this"},
+        "counts": {"django": {"none": 20e6, "light_0": 20.1e6}, "fastapi": {"light_0": 3e6}},
+        "failed": {"django, forward": "exit status 1"},
+    }
+    rows = {row[0]: row[1] for row in service_counts.table([document]).rows}
+    title = services.APPS["django"].title
+    assert rows == {
+        f"{title}: none": "20.00 M",
+        f"{title}: hooks as fastalloc's that only forward": "failed",
+        f"{title}: fastalloc light, trackers at 0 %": "1.0050",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(counting.missing()), reason=counting.missing())
+def test_a_request_is_counted_under_its_server() -> None:
+    pytest.importorskip("uvicorn")
+    counted = service_counts.count(describe(sys.executable), "fastapi", "none", rounds=2)
+    assert (
+        1e5 < counted < 1e8
+    )  # not the server's start, which is thousands of millions, and not nothing
