@@ -1,6 +1,7 @@
 """Instructions of one request, counted in services that run: `python -m benchmarks service-counts`.
 
-The services of services.py under their own servers, asked by another process, with valgrind around the one that serves. Time
+The services of services.py, asked by another process, with valgrind around the one that serves: FastAPI under uvicorn, the
+Django shop under the standard library's server, since gunicorn serves in a fork, and valgrind takes no orders there. Time
 cannot tell a per cent of a request here (services.py's noise is 1 to 6 %); instructions can, and say what is done, not how
 long it takes. Counting begins once each page was asked for many times, and ends before the service does: no start and no
 end is in it.
@@ -31,6 +32,10 @@ START_SECONDS = 300.0
 HOOKS = "BENCHMARK_HOOKS"
 """Names the hooks of profilers.py that a service of benchmarks.apps installs first."""
 
+SERVERS = {"django": lambda port: ["-m", "benchmarks.apps.serve_shop", str(port)]}
+"""Instead of the server that services.py has for it."""
+TITLES = {"django": "Django shop, wsgiref", "fastapi": APPS["fastapi"].title}
+
 VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "none": ("none", {}),
     "control": ("none, again (the noise)", {}),
@@ -48,7 +53,7 @@ def _control(pid: int, *arguments: str) -> None:
     done = subprocess.run(
         ["callgrind_control", *arguments, str(pid)], capture_output=True, text=True
     )
-    if done.returncode:
+    if done.returncode or done.stdout.startswith("Error"):  # which it says with status 0
         raise ServiceError(f"callgrind_control: {done.stderr.strip() or done.stdout.strip()}")
 
 
@@ -64,7 +69,7 @@ def _serving(interpreter: Interpreter, app: str, name: str, scratch: Path) -> It
                 *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
                 *(f"--callgrind-out-file={scratch}/counts.%p", f"--log-file={scratch}/valgrind.%p"),
                 str(interpreter.python),
-                *APPS[app].command(port),
+                *SERVERS.get(app, APPS[app].command)(port),
             ],
             cwd=ROOT,
             env={**variables, **VARIANTS[name][1]},
@@ -143,9 +148,9 @@ def table(documents: list[dict[str, Any]]) -> Table:
         f"{ROUNDS} times after {FIRST_ROUNDS} times; valgrind makes a second last some 50 times as long, and what the recorder "
         "does once a second counts for that much more.",
     )
-    for app, service in APPS.items():
+    for app, service in TITLES.items():
         for name, (title, _) in VARIANTS.items():
-            row = [f"{service.title}: {title}"]
+            row = [f"{service}: {title}"]
             for document in documents:
                 found = document["counts"].get(app, {})
                 if name not in found or "none" not in found:

@@ -102,7 +102,7 @@ def test_counts_stand_beside_those_of_none_and_failures_are_told() -> None:
         "failed": {"django, forward": "exit status 1"},
     }
     rows = {row[0]: row[1] for row in service_counts.table([document]).rows}
-    title = services.APPS["django"].title
+    title = service_counts.TITLES["django"]
     assert rows == {
         f"{title}: none": "20.00 M",
         f"{title}: hooks as fastalloc's that only forward": "failed",
@@ -112,9 +112,10 @@ def test_counts_stand_beside_those_of_none_and_failures_are_told() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(counting.missing()), reason=counting.missing())
-def test_a_request_is_counted_under_its_server() -> None:
+@pytest.mark.parametrize("app", list(services.APPS))
+def test_a_request_is_counted_under_its_server(app: str) -> None:
     pytest.importorskip("uvicorn")
-    counted = service_counts.count(describe(sys.executable), "fastapi", "none", rounds=2)
+    counted = service_counts.count(describe(sys.executable), app, "none", rounds=2)
     assert (
         1e5 < counted < 1e8
     )  # not the server's start, which is thousands of millions, and not nothing
