@@ -114,11 +114,12 @@ def count(interpreter: Interpreter, app: str, name: str, rounds: int = ROUNDS) -
         load = stack.enter_context(Load(None))
         service = stack.enter_context(_serving(interpreter, app, name, scratch))
         load.send(service, pages, FIRST_ROUNDS * len(pages.paths))
+        if name in services.VARIANTS and not services.VARIANTS[name].proof(service):
+            raise ServiceError("it saw none of the requests")
         pid = service.processes()[-1]
         _control(pid, "--instr=on")
-        load.send(
-            service, pages, len(pages.paths)
-        )  # what is in flight when it is switched on is not counted whole
+        # Once more: what is in flight when it is switched on is not counted whole.
+        load.send(service, pages, len(pages.paths))
         _control(pid, "--zero")
         load.send(service, pages, rounds * len(pages.paths))
         _control(pid, "--dump")
