@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import counting, results, services
-from benchmarks.interpreters import FOLDER, ROOT, Interpreter, prepare_all
+from benchmarks.interpreters import FOLDER, Interpreter, prepare_all
+from benchmarks.profilers import PROFILERS
 from benchmarks.services import APPS, Load, Service, ServiceError
 from benchmarks.tables import Table
 
@@ -36,17 +36,9 @@ SERVERS = {"django": lambda port: ["-m", "benchmarks.apps.serve_shop", str(port)
 """Instead of the server that services.py has for it."""
 TITLES = {"django": "Django shop, wsgiref", "fastapi": APPS["fastapi"].title}
 
-VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
-    "none": ("none", {}),
-    "control": ("none, again (the noise)", {}),
-    "forward": ("hooks as fastalloc's that only forward", {HOOKS: "forward"}),
-    "forward_all": ("hooks on all that only forward", {HOOKS: "forward_all"}),
-    **{
-        name: (services.VARIANTS[name].title, dict(services.VARIANTS[name].variables))
-        for name in ("light_0", "light_1", "light_100")
-    },
-}
-"""Title and environment variables, by name."""
+HOOKED = ("forward", "forward_all")
+NAMES = ("none", "control", *HOOKED, "light_0", "light_1", "light_100")
+"""What is counted: variants of services.py, and rows of profilers.py."""
 
 
 def _control(pid: int, *arguments: str) -> None:
@@ -60,35 +52,17 @@ def _control(pid: int, *arguments: str) -> None:
 @contextmanager
 def _serving(interpreter: Interpreter, app: str, name: str, scratch: Path) -> Iterator[Service]:
     """A service under valgrind, which counts nothing yet."""
-    variables = services.variables(name if name in services.VARIANTS else "none", scratch, 1)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    with (scratch / "log").open("w") as output:
-        process = subprocess.Popen(
-            [
-                *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
-                *(f"--callgrind-out-file={scratch}/counts.%p", f"--log-file={scratch}/valgrind.%p"),
-                str(interpreter.python),
-                *SERVERS.get(app, APPS[app].command)(port),
-            ],
-            cwd=ROOT,
-            env={**variables, **VARIANTS[name][1]},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-    service = Service(process, port, scratch)
-    try:
+    valgrind = (
+        *("valgrind", "--tool=callgrind", "--instr-atstart=no"),
+        *(f"--callgrind-out-file={scratch}/counts.%p", f"--log-file={scratch}/valgrind.%p"),
+    )
+    environ = services.variables("none" if name in HOOKED else name, scratch, 1)
+    if name in HOOKED:
+        environ[HOOKS] = name
+    command = SERVERS.get(app, APPS[app].command)
+    with services.running(interpreter, valgrind, command, environ, scratch, 60) as service:
         service.wait(START_SECONDS)
         yield service
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _dumped(scratch: Path, pid: int) -> int:
@@ -114,7 +88,7 @@ def count(interpreter: Interpreter, app: str, name: str, rounds: int = ROUNDS) -
         load = stack.enter_context(Load(None))
         service = stack.enter_context(_serving(interpreter, app, name, scratch))
         load.send(service, pages, FIRST_ROUNDS * len(pages.paths))
-        if name in services.VARIANTS and not services.VARIANTS[name].proof(service):
+        if name not in HOOKED and not services.VARIANTS[name].proof(service):
             raise ServiceError("it saw none of the requests")
         pid = service.processes()[-1]
         _control(pid, "--instr=on")
@@ -126,7 +100,7 @@ def count(interpreter: Interpreter, app: str, name: str, rounds: int = ROUNDS) -
         return _dumped(scratch, pid) / (rounds * len(pages.paths))
 
 
-def run(interpreter: Interpreter, names: Sequence[str] = tuple(VARIANTS)) -> Path:
+def run(interpreter: Interpreter, names: Sequence[str] = NAMES) -> Path:
     """Count all variants of all services, and save."""
     counts: dict[str, dict[str, float]] = {app: {} for app in APPS}
     failed: dict[str, str] = {}
@@ -146,12 +120,12 @@ def table(documents: list[dict[str, Any]]) -> Table:
         "Instructions of a request",
         ["", *(d["interpreter"]["label"] for d in documents)],
         note="Of the process that serves, over that of none; none: millions. The services as above, each page "
-        f"{ROUNDS} times after {FIRST_ROUNDS} times; valgrind makes a second last some 50 times as long, and what the recorder "
-        "does once a second counts for that much more.",
+        f"{ROUNDS} times after {FIRST_ROUNDS} times; under valgrind a request takes many times as long, so what the recorder "
+        "does once a second counts for more than it would.",
     )
     for app, service in TITLES.items():
-        for name, (title, _) in VARIANTS.items():
-            row = [f"{service}: {title}"]
+        for name in NAMES:
+            row = [f"{service}: {(PROFILERS if name in HOOKED else services.VARIANTS)[name].title}"]
             for document in documents:
                 found = document["counts"].get(app, {})
                 if name not in found or "none" not in found:
@@ -173,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--python", nargs="+", default=[sys.executable], help="interpreters (default: this one)"
     )
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="+", choices=NAMES, default=NAMES)
     options = parser.parse_args(arguments)
     if missing := counting.missing():
         print(missing, file=sys.stderr)

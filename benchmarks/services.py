@@ -239,14 +239,29 @@ def _serving(
     variant, own = VARIANTS[name], variables(name, scratch, seed)
     if name == "silk":
         _run(interpreter, ["-m", "django", "migrate", "silk", "--verbosity", "0"], own)
+    runner = [str(interpreter.python.parent / variant.runner)] if variant.runner else []
+    before = [*_pin(cpu), *runner]
+    with running(interpreter, before, APPS[app].command, own, scratch) as service:
+        yield service
+
+
+@contextmanager
+def running(
+    interpreter: Interpreter,
+    before: Sequence[str],
+    command: Callable[[int], list[str]],
+    environ: Mapping[str, str],
+    scratch: Path,
+    end_seconds: float = 10,
+) -> Iterator[Service]:
+    """A service at a free port, with `before` in front of the interpreter; given so long to end, on exit."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    runner = [str(interpreter.python.parent / variant.runner)] if variant.runner else []
     with (scratch / "log").open("w") as output:
         process = subprocess.Popen(
-            [*_pin(cpu), *runner, str(interpreter.python), *APPS[app].command(port)],
+            [*before, str(interpreter.python), *command(port)],
             cwd=ROOT,
-            env=own,
+            env=environ,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -257,7 +272,7 @@ def _serving(
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(end_seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -32,7 +32,7 @@ SERVICES_HAVE = (
     "zipfile",
 )
 """Of the standard library, and with them what they import: a service has them before its work, and a profiler may be what
-brings some. Without a profiler and on a build without PGO, numpy's workload takes 1.2 % longer after they were imported,
+brings some. Without a profiler and on a build without PGO, numpy's workload takes 1.2 % longer after imports like these,
 why is not known. So all processes have them."""
 
 

@@ -105,7 +105,7 @@ def test_counts_stand_beside_those_of_none_and_failures_are_told() -> None:
     title = service_counts.TITLES["django"]
     assert rows == {
         f"{title}: none": "20.00 M",
-        f"{title}: hooks as fastalloc's that only forward": "failed",
+        f"{title}: hooks as ours that only forward": "failed",
         f"{title}: fastalloc light, trackers at 0 %": "1.0050",
     }
 

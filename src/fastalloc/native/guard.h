@@ -40,8 +40,8 @@ extern uint32_t guard_looks HIDDEN; /* 1: allocations are to come by */
 void guard_add(struct fa_thread *thread, uint64_t about_to);
 void guard_add_arena(uint64_t bytes);
 
-/* A thread comes by, `about_to` allocate that much. In hooks, no lock held. About 5 ns; when it
- * reads 10 us, and 17 to 50 behind caches that the program has filled. */
+/* A thread comes by, `about_to` allocate that much. In hooks, no lock held. About 5 ns; 17 to
+ * 50 us when it reads, in a program that fills the caches. */
 static inline void guard_come_by(struct fa_thread *thread, uint64_t about_to)
 {
     if (__atomic_load_n(&guard_looks, __ATOMIC_RELAXED)) guard_add(thread, about_to);
