@@ -18,7 +18,8 @@ PACKAGE = Path("src/fastalloc")
 NATIVE = PACKAGE / "native"
 WARNINGS = ["-Wall", "-Wextra"] + (["-Werror"] if os.environ.get("FASTALLOC_WERROR") == "1" else [])
 
-flags = ["-O2", "-std=c11", "-fvisibility=hidden"]
+# What is jumped to need not be aligned: hooks are to take few lines of a cache that the program fills.
+flags = ["-O2", "-std=c11", "-fvisibility=hidden", "-falign-jumps=1", "-falign-labels=1"]
 # Of what is built, not of this machine: tools/wheels builds for others.
 suffix = os.environ.get("SETUPTOOLS_EXT_SUFFIX") or sysconfig.get_config_var("EXT_SUFFIX")
 if sys.platform == "linux":

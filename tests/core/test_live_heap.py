@@ -21,6 +21,7 @@ for domain in DOMAINS:
         for zeroed in (False, True):
             blocks = Blocks(50, domain).allocate(size, zeroed=zeroed)
             at = blocks.addresses()
+            library.release(domain, None)
             wrong[f"{domain} {size} {zeroed} allocated"] = wrong_samples(dict.fromkeys(at, size), domain)
             for larger in (size + 1, 512, 513, 5000, 3):
                 blocks.reallocate(larger)
