@@ -17,6 +17,7 @@ from benchmarks import (
     service_counts,
     services,
     startup,
+    switched,
     trackers,
     whole,
 )
@@ -35,6 +36,7 @@ COMMANDS = {
     "trackers": (trackers.main, "what trackers add to requests, by tracker"),
     "services": (services.main, "services under load: CPU, latency, requests a second"),
     "service-counts": (service_counts.main, "instructions of a request in services (valgrind)"),
+    "switched": (switched.main, "what hooks and samples cost, told within one process"),
     "accuracy": (accuracy.main, "what each profiler says of a heap that is known"),
     "native-accuracy": (
         native_accuracy.main,

@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -121,14 +122,19 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def answer(
-    interpreter: Interpreter, module: str, *arguments: object, seed: int, seconds: float
+    interpreter: Interpreter,
+    module: str,
+    *arguments: object,
+    seed: int,
+    seconds: float,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """The JSON object that a program of ours prints last, or {"failed": why}. It may take so many seconds."""
     try:
         done = subprocess.run(
             [str(interpreter.python), "-m", module, *map(str, arguments)],
             cwd=ROOT,
-            env=environment(PYTHONHASHSEED=str(seed)),
+            env=environment(PYTHONHASHSEED=str(seed), **variables),
             capture_output=True,
             text=True,
             timeout=seconds,
