@@ -2,9 +2,9 @@
 
 Two processes differ by some per cent of CPU for where their heaps lie alone (lot.py), which takes compare tens of launches
 to even out. Here one process does the work with fastalloc off, counting and recording in turns: heap, code and pages are
-the same in all of them, and a tenth of a per cent is told in some minutes. So this is for whoever changes a hook. What is
-there in all turns it cannot see: the import, the watcher's thread, and with `--native` that other libraries' calls of
-malloc lead to us (in the turns that are off they only pass).
+the same in all of them. On a quiet machine eight launches tell a tenth of a per cent, on a noisy one half a per cent. So
+this is for whoever changes a hook. What is there in all turns it cannot see: the import, the watcher's thread, and with
+`--native` that other libraries' calls of malloc lead to us (in the turns that are off they only pass).
 """
 
 from __future__ import annotations

@@ -1,18 +1,19 @@
 """One process of `switched`: `python -m benchmarks.switched_program WORKLOAD NATIVE ROUNDS`.
 
 Does the work in turns, one for each of STATES in every round, in an order of its own, and prints the CPU seconds of each
-turn and what the recorder saw of it.
+turn and what the recorder saw of it. All on one CPU, drawn by lot.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 
-from benchmarks.lot import make_room, move
+from benchmarks.lot import VARIABLE, make_room, move
 
 TURN_SECONDS = 0.02
 WARM_UP_SECONDS = 0.3
@@ -34,7 +35,8 @@ def main(workload: str, native: bool, rounds: int) -> None:
     from benchmarks.workloads import WORKLOADS
     from fastalloc import _core
 
-    order = random.Random(workload)
+    order = random.Random(os.environ.get(VARIABLE, workload))
+    os.sched_setaffinity(0, {order.choice(sorted(os.sched_getaffinity(0)))})
     with tempfile.TemporaryDirectory() as scratch:
         fastalloc.start("light", native=native, overhead_percent=0, dir=scratch)
         if native and not fastalloc.status().native:
