@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from benchmarks import lot
@@ -18,6 +19,7 @@ from benchmarks.interpreters import Interpreter, answer, prepare_all
 from benchmarks.ratios import compare
 from benchmarks.switched_program import STATES
 from benchmarks.tables import Table
+from benchmarks.workloads import WORKLOADS
 from benchmarks.workloads_native import NATIVE
 
 LAUNCHES, ROUNDS = 8, 40
@@ -33,7 +35,7 @@ def cell(launches: list[dict[str, Any]], state: str) -> str:
 
 
 def run(
-    interpreter: Interpreter, workloads: list[str], native: bool, launches: int, rounds: int
+    interpreter: Interpreter, workloads: Sequence[str], native: bool, launches: int, rounds: int
 ) -> Table:
     """Measure: a row for each workload."""
     shown = Table(
@@ -68,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--python", nargs="+", default=[sys.executable], help="interpreters (default: this one)"
     )
-    parser.add_argument("--workloads", nargs="+", default=list(NATIVE))
+    parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=NATIVE)
     parser.add_argument("--native", action="store_true", help="native allocations, too")
     parser.add_argument("--launches", type=int, default=LAUNCHES)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
