@@ -2,8 +2,8 @@
 
 Two processes differ by some per cent of CPU for where their heaps lie alone (lot.py), which takes compare tens of launches
 to even out. Here one process does the work with fastalloc off, counting and recording in turns: heap, code and pages are
-the same in all of them. On a quiet machine eight launches tell a tenth of a per cent, on a noisy one half a per cent. So
-this is for whoever changes a hook. What is there in all turns it cannot see: the import, the watcher's thread, and with
+the same in all of them. With eight launches standard errors were 0.1 to 0.6 % on a noisy machine. So this is for whoever
+changes a hook. What is there in all turns it cannot see: the import, the watcher's thread, and with
 `--native` that other libraries' calls of malloc lead to us (in the turns that are off they only pass).
 """
 
